@@ -1,0 +1,63 @@
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+
+#include "fscryptctl/crypto/secret.h"
+
+namespace fscryptctl {
+
+/// Costs of Argon2id version 1.3 (RFC 9106).
+struct KdfCosts {
+  std::uint32_t passes;
+  std::uint32_t memory_kib;
+  std::uint32_t lanes;
+
+  bool operator==(const KdfCosts&) const = default;
+};
+
+/// Argon2's version number that we write and read: 0x13.
+inline constexpr std::uint32_t kArgon2Version = 19;
+using KdfSalt = std::array<std::uint8_t, 16>;
+
+/// True within what Argon2id itself can do and the format allows: passes >= 1, 1..255 lanes,
+/// memory_kib >= 8 * lanes.
+[[nodiscard]] bool valid_costs(const KdfCosts& costs) noexcept;
+
+/// The most that hashing a record may cost on this machine.
+struct KdfLimits {
+  std::uint64_t memory_kib;           ///< of one hashing
+  std::uint64_t memory_kib_passes;    ///< memory times passes
+};
+
+/// Half of the memory that machine and cgroup (v2 and v1, the smallest on the path to the root)
+/// give this process, at most 1 GiB; memory times passes at most 16 GiB. With `raised_memory_kib`
+/// (the user's word) these are lifted to at least it, times 16 for the product.
+[[nodiscard]] KdfLimits machine_kdf_limits(std::optional<std::uint64_t> raised_memory_kib);
+
+/// Throws kdf_limit if the costs are over the limits. Not the record's fault: nothing is corrupt.
+void require_within_limits(const KdfCosts& costs, const KdfLimits& limits);
+
+/// Argon2id over the raw bytes of the passphrase. Its memory is ours: not dumped, wiped and freed
+/// on every path, not locked. One buffer at a time. If threads cannot be made, runs the same lanes
+/// in this thread. Throws internal (invalid costs), io (out of memory).
+[[nodiscard]] WrappingKey derive_wrapping_key(const SecretBytes& passphrase, const KdfSalt& salt,
+                                              const KdfCosts& costs);
+
+/// Memory that new hashing may use: an eighth of what machine and cgroup give, at most 128 MiB.
+[[nodiscard]] std::uint32_t default_memory_kib();
+/// min(cores that this process may use, 4).
+[[nodiscard]] std::uint32_t default_lanes();
+
+/// Costs that take about `target` here: full memory and as many passes as fit, or, when one pass is
+/// already too slow, less memory with one pass, but never below `valid_costs`. Bounded: measures
+/// with a few hashings, never longer than a few times the target.
+[[nodiscard]] KdfCosts calibrate(std::chrono::milliseconds target, std::uint32_t memory_kib,
+                                 std::uint32_t lanes);
+
+/// Below RFC 9106's and OWASP's smallest recommendation (19 MiB and 2 passes): worth a warning.
+[[nodiscard]] bool weak_costs(const KdfCosts& costs) noexcept;
+
+}  // namespace fscryptctl

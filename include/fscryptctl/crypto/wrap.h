@@ -1,0 +1,69 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "fscryptctl/base/bytes.h"
+#include "fscryptctl/base/encryption_options.h"
+#include "fscryptctl/crypto/kdf.h"
+#include "fscryptctl/crypto/secret.h"
+
+namespace fscryptctl {
+
+/// A wrapped key: HKDF-SHA256 (RFC 5869) with a fresh salt -> AES-256-CTR and HMAC-SHA256, encrypt
+/// then MAC. Normative text: metadata-format/README.md, "Wrapping".
+struct WrappedKey {
+  std::array<std::uint8_t, 32> salt;
+  Bytes ciphertext;  ///< as long as the key: 32 or 64 bytes
+  std::array<std::uint8_t, 32> mac;
+
+  bool operator==(const WrappedKey&) const = default;
+};
+
+/// How a wrapping key comes from what a person has; nullopt where the secret is the key itself.
+struct Argon2id {
+  KdfCosts costs;
+  KdfSalt salt;
+
+  bool operator==(const Argon2id&) const = default;
+};
+
+/// What a protector key's wrapping is bound to. All of it is authenticated.
+struct ProtectorKeyContext {
+  ProtectorId protector;
+  std::string method;  ///< the method's name in the format: "passphrase", "raw-key", ...
+  std::uint64_t generation;
+  std::optional<Argon2id> kdf;
+};
+
+/// What a policy key's wrapping is bound to.
+struct PolicyKeyContext {
+  KeyIdentifier policy;
+  ProtectorId protector;
+  EncryptionOptions options;
+  std::optional<OperationId> operation;
+};
+
+/// The exact bytes that the MAC covers before the ciphertext (and that are hashed into the HKDF
+/// info): fields in fixed order, each a big-endian u32 length and its bytes, integers as u64.
+[[nodiscard]] Bytes context_bytes(const ProtectorKeyContext& context);
+[[nodiscard]] Bytes context_bytes(const PolicyKeyContext& context);
+
+[[nodiscard]] WrappedKey wrap(const WrappingKey& wrapping_key, const ProtectorKeyContext& context,
+                              const ProtectorKey& key);
+[[nodiscard]] WrappedKey wrap(const ProtectorKey& wrapping_key, const PolicyKeyContext& context,
+                              const PolicyKey& key);
+
+/// nullopt: this key and context did not make the wrapping (a wrong passphrase, or bytes that were
+/// changed; nobody can tell which). The MAC is checked before anything is decrypted, then the
+/// result against the identifier in the context.
+[[nodiscard]] std::optional<ProtectorKey> unwrap(const WrappingKey& wrapping_key,
+                                                 const ProtectorKeyContext& context,
+                                                 const WrappedKey& wrapped);
+[[nodiscard]] std::optional<PolicyKey> unwrap(const ProtectorKey& wrapping_key,
+                                              const PolicyKeyContext& context,
+                                              const WrappedKey& wrapped);
+
+}  // namespace fscryptctl

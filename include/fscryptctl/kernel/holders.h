@@ -1,0 +1,34 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "fscryptctl/kernel/kernel.h"
+
+namespace fscryptctl {
+
+/// Something that keeps files of an encrypted directory in use.
+struct Holder {
+  pid_t pid;  ///< 0 for the kernel's own (loop device, swap, mount)
+  uid_t uid;
+  std::string command;  ///< the process's name, any bytes
+  std::string kind;     ///< "open file", "working directory", "root directory", "executable",
+                        ///< "mapped file", "inotify watch", "loop device", "swap file", "mount"
+  std::string path;     ///< any bytes; as the process's link says, may end in " (deleted)"
+};
+
+struct HolderScan {
+  std::vector<Holder> holders;  ///< one for each process, kind and path
+  bool complete;                ///< false if some processes could not be looked at
+};
+
+/// Who keeps files encrypted with `key` on `fs_fd`'s filesystem in use. Looks through /proc, with
+/// the real ids of the process (not to be called while acting as another user). Bounded, and never
+/// blocks on other filesystems: only files whose device matches are opened, and closed at once,
+/// since an open descriptor of ours would itself keep the key busy. Processes that vanish are
+/// passed over.
+[[nodiscard]] HolderScan find_holders(Kernel& kernel, int fs_fd, const KeySpecifier& key);
+
+}  // namespace fscryptctl

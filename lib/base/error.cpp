@@ -1,0 +1,1 @@
+#include "fscryptctl/base/error.h"

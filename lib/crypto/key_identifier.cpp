@@ -1,0 +1,1 @@
+#include "fscryptctl/crypto/key_identifier.h"

@@ -1,0 +1,1 @@
+#include "fscryptctl/kernel/cipher_probe.h"

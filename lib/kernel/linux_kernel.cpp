@@ -1,0 +1,1 @@
+#include "fscryptctl/kernel/linux_kernel.h"

@@ -1,0 +1,1 @@
+#include "fscryptctl/metadata/config.h"
