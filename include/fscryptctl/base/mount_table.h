@@ -19,6 +19,7 @@ struct Mount {
   std::string type;
   std::string source;
   bool read_only;  ///< of the mount or of the filesystem
+  std::vector<std::string> filesystem_options{};  ///< "ro", "lowerdir=/a:/b"; not the mount's own
 };
 
 /// Parses the text of /proc/PID/mountinfo. Lines that cannot be understood are left out.
