@@ -1,0 +1,62 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "fscryptctl/base/fs_identity.h"
+#include "fscryptctl/base/mount_table.h"
+#include "fscryptctl/core/filesystem.h"
+#include "fscryptctl/kernel/kernel.h"
+#include "fscryptctl/metadata/config.h"
+
+namespace fscryptctl {
+
+/// What every operation needs to know about the run that it is part of.
+struct Context {
+  Kernel& kernel;
+  std::vector<Mount> mounts;
+  Identity caller;
+  std::optional<Identity> user;  ///< `--user`; only root may name another
+  std::string config_path;
+  std::optional<std::uint64_t> kdf_limit_mib;  ///< `--kdf-limit`
+
+  /// The configuration, or its defaults if there is none.
+  [[nodiscard]] Config config() const;
+  /// What hashing a record may cost: machine, configuration, `--kdf-limit`.
+  [[nodiscard]] KdfLimits kdf_limits() const;
+
+  /// Whose records and key claims an operation on a file of `owner` is about: `--user`, else for
+  /// root the owner, else the caller.
+  [[nodiscard]] Identity user_for(uid_t owner) const;
+  /// The same where no file is named: `--user`, else the caller.
+  [[nodiscard]] Identity user_without_path() const { return user.value_or(caller); }
+  /// Whose records are listed: `--user`, else for root everybody who has some, else the caller.
+  [[nodiscard]] std::vector<Identity> users_to_list(const MetadataRoot& metadata) const;
+};
+
+/// The filesystem that a path lies on. Throws no_such_path and what Filesystem::of throws.
+[[nodiscard]] Filesystem filesystem_of_path(const Context& context, const std::string& path);
+
+/// All filesystems fit to hold metadata, each device once, except those of network types.
+[[nodiscard]] std::vector<Filesystem> local_filesystems(const Context& context);
+
+/// A path that a user named, as far as every command wants to know it.
+struct Target {
+  std::string path;
+  Filesystem filesystem;
+  Identity owner;   ///< of the file
+  bool directory;
+  std::optional<KernelPolicy> policy;
+};
+
+/// Looks and lets go: no descriptor inside the encrypted directory stays open, since it would keep
+/// the key busy. A regular file of a locked directory is answered by its directory.
+/// Throws no_such_path, permission, filesystem, policy_version, io.
+[[nodiscard]] Target look_at(const Context& context, const std::string& path);
+
+/// The v2 key identifier of the target. Throws not_encrypted, policy_version for v1.
+[[nodiscard]] KeyIdentifier key_identifier_of(const Target& target);
+
+}  // namespace fscryptctl
