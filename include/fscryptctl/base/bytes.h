@@ -22,6 +22,15 @@ using ByteView = std::span<const std::uint8_t>;
 /// Strict: lower-case digits only, an even number of them. nullopt for anything else.
 [[nodiscard]] std::optional<Bytes> from_hex(std::string_view hex);
 
+/// One character of UTF-8 text and the number of bytes it takes.
+struct Utf8Character {
+  char32_t code_point;
+  std::size_t size;
+};
+
+/// The character at the start of `text`; nullopt if that is not well-formed, or text is empty.
+[[nodiscard]] std::optional<Utf8Character> first_utf8_character(std::string_view text) noexcept;
+
 /// True if `text` is well-formed UTF-8 (RFC 3629: no overlong forms, no surrogates).
 [[nodiscard]] bool is_utf8(std::string_view text) noexcept;
 

@@ -3,6 +3,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace fscryptctl {
@@ -106,7 +107,9 @@ class Error : public std::runtime_error {
 /// not_a_directory, everything else, EROFS too, io).
 [[nodiscard]] Error system_error(int sys_errno, const std::string& what);
 
-/// `bytes` for people: valid printable UTF-8 stays, everything else becomes \xNN.
+/// `bytes` for people: valid printable UTF-8 stays, everything else becomes \xNN byte by byte, and
+/// a backslash \\, so that different bytes never look the same. Characters that would move the
+/// cursor, reorder text or be invisible count as not printable.
 [[nodiscard]] std::string printable(std::string_view bytes);
 
 }  // namespace fscryptctl
