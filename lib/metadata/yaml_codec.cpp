@@ -1,1 +1,283 @@
 #include "fscryptctl/metadata/yaml_codec.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <limits>
+#include <optional>
+
+#include "fscryptctl/base/bytes.h"
+#include "fscryptctl/base/encryption_options.h"
+#include "fscryptctl/base/error.h"
+#include "fscryptctl/crypto/base64.h"
+#include "fscryptctl/metadata/record_rules.h"
+#include "record_layout.h"
+#include "strict_yaml.h"
+
+namespace fscryptctl {
+namespace {
+
+using yaml::corrupt;
+using yaml::Fields;
+using yaml::Node;
+
+constexpr std::string_view kWrapAlgorithm = "fscryptctl-wrap-1";
+constexpr std::uint64_t kMaxU32 = std::numeric_limits<std::uint32_t>::max();
+constexpr std::uint64_t kMaxU64 = std::numeric_limits<std::uint64_t>::max();
+constexpr std::uint64_t kMaxDataUnitSize = 65536;
+
+// A name that this program does not know. Whether it is damage or a later program's cannot be told.
+Error unknown(const std::string& what) {
+  return {Errc::newer_format, "the " + what + " is not known"};
+}
+
+template <class Value>
+Value known(std::optional<Value> value, const std::string& what) {
+  if (!value) throw unknown(what);
+  return *value;
+}
+
+template <class Id>
+Id read_identifier(const Node& node) {
+  const std::optional<Id> id = Id::from_hex(yaml::plain(node));
+  if (!id) throw corrupt("an identifier is malformed");
+  return *id;
+}
+
+Bytes read_bytes(const Node& node, std::size_t size) {
+  std::optional<Bytes> bytes = from_hex(yaml::plain(node));
+  if (!bytes || bytes->size() != size) throw corrupt("a byte string is malformed");
+  return std::move(*bytes);
+}
+
+template <std::size_t N>
+std::array<std::uint8_t, N> read_array(const Node& node) {
+  const Bytes bytes = read_bytes(node, N);
+  std::array<std::uint8_t, N> result;
+  std::copy(bytes.begin(), bytes.end(), result.begin());
+  return result;
+}
+
+std::uint32_t read_u32(const Node& node) {
+  return static_cast<std::uint32_t>(yaml::integer(node, 0, kMaxU32));
+}
+
+// yaml-cpp turns escapes into UTF-8; what it made is checked and not trusted.
+std::string read_text(const Node& node) {
+  const std::string& text = yaml::quoted(node);
+  if (text.empty() || !is_utf8(text)) throw corrupt("a text is malformed");
+  return text;
+}
+
+std::string read_path(const Node& node) {
+  if (node.kind != Node::Kind::map) return read_text(node);
+  Fields fields(node);
+  const std::optional<Bytes> bytes = base64_decode(yaml::quoted(fields.required("base64")));
+  fields.finish();
+  if (!bytes) throw corrupt("a path is malformed");
+  std::string path(bytes->begin(), bytes->end());
+  if (is_utf8(path)) throw corrupt("a path is encoded without need");
+  return path;
+}
+
+void require_algorithm(Fields& fields) {
+  if (yaml::plain(fields.required("algorithm")) != kWrapAlgorithm) {
+    throw unknown("wrapping algorithm");
+  }
+}
+
+Method read_method(Fields& fields) {
+  return known(method_from_name(yaml::plain(fields.required("method"))), "method");
+}
+
+std::optional<KdfCosts> read_costs(Fields& fields) {
+  const std::string& kdf = yaml::plain(fields.required("kdf"));
+  if (kdf == "none") return std::nullopt;
+  if (kdf != "argon2id") throw unknown("kdf");
+  return KdfCosts{read_u32(fields.required("passes")), read_u32(fields.required("memory_kib")),
+                  read_u32(fields.required("lanes"))};
+}
+
+WrappedKey read_wrapped_key(Fields& fields, std::size_t key_size) {
+  return {read_array<32>(fields.required("salt")),
+          read_bytes(fields.required("ciphertext"), key_size),
+          read_array<32>(fields.required("mac"))};
+}
+
+// --- protectors
+
+ProtectorSummary::Way read_way(const Node& node) {
+  Fields fields(node);
+  const Method method = read_method(fields);
+  ProtectorSummary::Way way{method, read_costs(fields)};
+  fields.finish();
+  return way;
+}
+
+ProtectorSummary read_protector_summary(const Node& document) {
+  Fields fields(document);
+  (void)fields.required("format");  // judged by split_record
+  ProtectorSummary summary;
+  summary.id = read_identifier<ProtectorId>(fields.required("id"));
+  summary.name = read_text(fields.required("name"));
+  summary.source = known(source_from_name(yaml::plain(fields.required("source"))), "source");
+  summary.created = yaml::plain(fields.required("created"));
+  if (const Node* user = fields.optional("user")) summary.user = read_text(*user);
+  if (const Node* machine = fields.optional("machine_id"))
+    summary.machine_id = yaml::plain(*machine);
+  require_algorithm(fields);
+  for (const Node& way : yaml::list(fields.required("methods"))) {
+    summary.ways.push_back(read_way(way));
+  }
+  fields.finish();
+  return summary;
+}
+
+std::optional<Argon2id> read_kdf(Fields& fields) {
+  const std::optional<KdfCosts> costs = read_costs(fields);
+  if (!costs) return std::nullopt;
+  if (read_u32(fields.required("kdf_version")) != kArgon2Version) throw unknown("kdf version");
+  return Argon2id{*costs, read_array<16>(fields.required("kdf_salt"))};
+}
+
+ProtectorWrapping read_protector_wrapping(const Node& node) {
+  Fields fields(node);
+  ProtectorWrapping wrapping;
+  wrapping.method = read_method(fields);
+  wrapping.generation = yaml::integer(fields.required("generation"), 1, kMaxU64);
+  wrapping.kdf = read_kdf(fields);
+  wrapping.wrapped = read_wrapped_key(fields, ProtectorKey::kSize);
+  fields.finish();
+  return wrapping;
+}
+
+void read_second_document(const Node& document, ProtectorRecord& record) {
+  Fields fields(document);
+  const ProtectorId id = read_identifier<ProtectorId>(fields.required("id"));
+  for (const Node& wrapping : yaml::list(fields.required("wrappings"))) {
+    record.wrappings.push_back(read_protector_wrapping(wrapping));
+  }
+  fields.finish();
+  if (id != record.summary.id || ways_of(record.wrappings) != record.summary.ways) {
+    throw corrupt("the two documents disagree");
+  }
+}
+
+// --- policies
+
+PolicySummary read_policy_summary(const Node& document) {
+  Fields fields(document);
+  (void)fields.required("format");  // judged by split_record
+  PolicySummary summary;
+  summary.key_identifier = read_identifier<KeyIdentifier>(fields.required("key_identifier"));
+  for (const Node& protector : yaml::list(fields.required("protectors"))) {
+    summary.protectors.push_back(read_identifier<ProtectorId>(protector));
+  }
+  for (const Node& path : yaml::list(fields.required("paths"))) {
+    summary.paths.push_back(read_path(path));
+  }
+  fields.finish();
+  return summary;
+}
+
+void read_flag(const std::string& name, EncryptionOptions& options) {
+  bool* flag = nullptr;
+  if (name == "DIRECT_KEY") flag = &options.direct_key;
+  if (name == "IV_INO_LBLK_64") flag = &options.iv_ino_lblk_64;
+  if (name == "IV_INO_LBLK_32") flag = &options.iv_ino_lblk_32;
+  if (flag == nullptr) throw unknown("flag");
+  if (*flag) throw corrupt("a flag stands there twice");
+  *flag = true;
+}
+
+unsigned read_log2_data_unit_size(const Node& node) {
+  const std::uint64_t size = yaml::integer(node, 0, kMaxDataUnitSize);
+  if (size == 0) return 0;
+  if (!std::has_single_bit(size)) throw corrupt("the data unit size is not a power of two");
+  return static_cast<unsigned>(std::countr_zero(size));
+}
+
+EncryptionOptions read_options(Fields& fields) {
+  EncryptionOptions options;
+  options.contents =
+      known(contents_mode_from_name(yaml::plain(fields.required("contents"))), "contents mode");
+  options.filenames =
+      known(filenames_mode_from_name(yaml::plain(fields.required("filenames"))), "filenames mode");
+  options.padding_bytes = read_u32(fields.required("padding"));
+  for (const Node& flag : yaml::list(fields.required("flags"))) {
+    read_flag(yaml::plain(flag), options);
+  }
+  options.log2_data_unit_size = read_log2_data_unit_size(fields.required("data_unit_size"));
+  return options;
+}
+
+PolicyWrapping read_policy_wrapping(const Node& node) {
+  Fields fields(node);
+  PolicyWrapping wrapping;
+  wrapping.protector = read_identifier<ProtectorId>(fields.required("protector"));
+  require_algorithm(fields);
+  wrapping.wrapped = read_wrapped_key(fields, PolicyKey::kSize);
+  fields.finish();
+  return wrapping;
+}
+
+void read_second_document(const Node& document, PolicyRecord& record) {
+  Fields fields(document);
+  const KeyIdentifier id = read_identifier<KeyIdentifier>(fields.required("key_identifier"));
+  record.options = read_options(fields);
+  if (const Node* operation = fields.optional("operation")) {
+    record.operation = read_identifier<OperationId>(*operation);
+  }
+  for (const Node& wrapping : yaml::list(fields.required("wrappings"))) {
+    record.wrappings.push_back(read_policy_wrapping(wrapping));
+  }
+  fields.finish();
+  if (id != record.summary.key_identifier ||
+      protectors_of(record.wrappings) != record.summary.protectors) {
+    throw corrupt("the two documents disagree");
+  }
+}
+
+// --- both
+
+Node read_record_document(std::string_view document) {
+  require_record_lines(document);
+  return yaml::read_document(document);
+}
+
+template <class T>
+T checked(T value) {
+  if (const std::optional<std::string> broken = broken_rule(value)) throw corrupt(*broken);
+  return value;
+}
+
+}  // namespace
+
+PolicySummary parse_policy_summary(std::string_view text) {
+  const RecordDocuments documents = split_record(text, "policy");
+  return checked(read_policy_summary(read_record_document(documents.first)));
+}
+
+ProtectorSummary parse_protector_summary(std::string_view text) {
+  const RecordDocuments documents = split_record(text, "protector");
+  return checked(read_protector_summary(read_record_document(documents.first)));
+}
+
+PolicyRecord parse_policy(std::string_view text) {
+  const RecordDocuments documents = split_record(text, "policy");
+  PolicyRecord record;
+  record.summary = read_policy_summary(read_record_document(documents.first));
+  read_second_document(read_record_document(documents.second), record);
+  return checked(std::move(record));
+}
+
+ProtectorRecord parse_protector(std::string_view text) {
+  const RecordDocuments documents = split_record(text, "protector");
+  ProtectorRecord record;
+  record.summary = read_protector_summary(read_record_document(documents.first));
+  read_second_document(read_record_document(documents.second), record);
+  return checked(std::move(record));
+}
+
+}  // namespace fscryptctl

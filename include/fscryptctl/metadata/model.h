@@ -99,6 +99,11 @@ struct PolicyRecord {
   bool operator==(const PolicyRecord&) const = default;
 };
 
+/// What the summaries say about the wrappings.
+[[nodiscard]] std::vector<ProtectorSummary::Way> ways_of(
+    const std::vector<ProtectorWrapping>& wrappings);
+[[nodiscard]] std::vector<ProtectorId> protectors_of(const std::vector<PolicyWrapping>& wrappings);
+
 /// The context that a wrapping of a record is bound to.
 [[nodiscard]] ProtectorKeyContext context_of(const ProtectorRecord& record,
                                              const ProtectorWrapping& wrapping);
