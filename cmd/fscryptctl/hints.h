@@ -1,0 +1,39 @@
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "commands.h"
+#include "fscryptctl/base/error.h"
+
+namespace fscryptctl {
+
+/// What advice depends on besides the error: facts noted by commands before they throw or report.
+struct HintContext {
+  std::span<const Command> commands{};  ///< advice never names a command that is not among them
+  bool root = false;                    ///< else commands that need root are advised with sudo
+  /// The target is unlocked at the moment, though the secret was wrong: files can be rescued.
+  bool unlocked_now = false;
+  /// The mount point with google/fscrypt's metadata, for not_managed.
+  std::optional<std::string> google_fscrypt_mount{};
+  /// A key file did not hold a key (set with the usage error that says so).
+  bool malformed_key_file = false;
+  /// Some users' processes could not be looked at, for files_in_use.
+  bool holders_complete = true;
+
+  [[nodiscard]] bool has_command(std::string_view name) const noexcept;
+};
+
+/// The next step after this error, or nullopt. What Error::path() is for:
+/// - not_enabled, not_set_up: the mount point
+/// - no_such_policy, metadata errors: the path or record, not used
+/// - everything else: the path as the user named it
+[[nodiscard]] std::optional<std::string> hint_for(const Error& error, const HintContext& context);
+
+/// `word` so that a shell reads it as one argument and a command never as an option; bytes that are
+/// not printable are written as $'\xNN'.
+[[nodiscard]] std::string shell_quoted(std::string_view word);
+
+}  // namespace fscryptctl

@@ -1,0 +1,85 @@
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "fscryptctl/base/error.h"
+#include "hints.h"
+
+namespace fscryptctl {
+
+using Json = nlohmann::ordered_json;
+
+/// All that a command says: data on standard output, messages on standard error; with --json one
+/// object on standard output instead of the data, and errors inside it only.
+class Output {
+ public:
+  struct Settings {
+    bool quiet = false;
+    bool verbose = false;
+    bool json = false;
+  };
+
+  explicit Output(int out_fd = 1, int err_fd = 2) noexcept : out_fd_(out_fd), err_fd_(err_fd) {}
+  Output(const Output&) = delete;
+  Output& operator=(const Output&) = delete;
+
+  void set(Settings settings) noexcept { settings_ = settings; }
+  void set_command(std::string_view command) { command_ = command; }
+  [[nodiscard]] bool json_wanted() const noexcept { return settings_.json; }
+  [[nodiscard]] bool quiet() const noexcept { return settings_.quiet; }
+
+  /// What advice depends on; commands note facts here.
+  HintContext hints;
+
+  /// Text for people on standard output, complete with its newlines; nothing with --json. Parts
+  /// that come from elsewhere must have gone through printable(). Throws io.
+  void data(std::string_view text);
+
+  /// The fields of the JSON object besides schema, command, ok, changed and error. Commands fill it
+  /// as they learn things, in text mode too, where it is not shown.
+  [[nodiscard]] Json& json() noexcept { return json_; }
+
+  /// Something on disk or in the kernel is different now.
+  void set_changed() noexcept { changed_ = true; }
+
+  /// "note: TEXT" on standard error, not with --quiet; with --json too.
+  void note(std::string_view text);
+  /// A line on standard error with --verbose.
+  void verbose(std::string_view text);
+  /// A message in its own words on standard error, not with --quiet or --json: what was done.
+  void message(std::string_view text);
+
+  /// Reports a failure: "error: ..." and "hint: ..." on standard error, or `error` of the JSON
+  /// object. Of several, all are printed and the first is the object's. The command goes on or
+  /// returns exit_code().
+  void error(const Error& error);
+  /// 0, or that of the first error.
+  [[nodiscard]] int exit_code() const noexcept { return exit_code_; }
+
+  /// {"code", "reason", "message", "hint"?, "path"?, "path_base64"?, "candidates"}, as for
+  /// `results[].error`.
+  [[nodiscard]] Json error_json(const Error& error) const;
+
+  /// Writes the JSON object. Called once, by whoever runs commands. Throws io.
+  void finish(int exit_code);
+
+ private:
+  void message_line(std::string_view prefix, std::string_view text);
+
+  int out_fd_;
+  int err_fd_;
+  Settings settings_;
+  std::string command_;
+  Json json_ = Json::object();
+  Json error_;  // null until there is one
+  bool changed_ = false;
+  int exit_code_ = 0;
+};
+
+/// Sets `object[key]` to a path or name: as it is if it is UTF-8, else escaped, with the bytes in
+/// `<key>_base64`.
+void put_path(Json& object, const std::string& key, std::string_view bytes);
+
+}  // namespace fscryptctl
