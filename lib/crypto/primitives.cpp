@@ -1,0 +1,114 @@
+#include "primitives.h"
+
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/kdf.h>
+#include <openssl/params.h>
+
+#include <memory>
+
+#include "fscryptctl/base/error.h"
+
+namespace fscryptctl::crypto {
+namespace {
+
+/// Before any use: without this OpenSSL reads its configuration file, builds tables of names and
+/// registers a clean-up at exit, which doubles what our first hash costs. The configuration could
+/// only replace the algorithms that the format fixes. The clean-up would run when a PAM module is
+/// unloaded, under threads of a program that we do not know. Cheap when done already.
+void init_openssl() {
+  constexpr std::uint64_t kOptions =
+      OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_LOAD_CRYPTO_STRINGS |
+      OPENSSL_INIT_NO_ADD_ALL_CIPHERS | OPENSSL_INIT_NO_ADD_ALL_DIGESTS | OPENSSL_INIT_NO_ATEXIT;
+  if (OPENSSL_init_crypto(kOptions, nullptr) != 1) {
+    throw Error(Errc::internal, "starting the cryptographic library failed");
+  }
+}
+
+void require(bool ok, const char* what) {
+  if (!ok) throw Error(Errc::internal, std::string(what) + " failed");
+}
+
+template <auto free_function>
+struct Free {
+  template <class T>
+  void operator()(T* object) const noexcept {
+    free_function(object);
+  }
+};
+using Kdf = std::unique_ptr<EVP_KDF, Free<EVP_KDF_free>>;
+using KdfContext = std::unique_ptr<EVP_KDF_CTX, Free<EVP_KDF_CTX_free>>;
+using CipherContext = std::unique_ptr<EVP_CIPHER_CTX, Free<EVP_CIPHER_CTX_free>>;
+
+/// The parameter types take pointers to non-const; OpenSSL only reads them.
+OSSL_PARAM octets(const char* name, ByteView bytes) noexcept {
+  return OSSL_PARAM_construct_octet_string(name, const_cast<std::uint8_t*>(bytes.data()),
+                                           bytes.size());
+}
+
+template <class Digest>
+Digest digest(const EVP_MD* algorithm, ByteView data) {
+  init_openssl();
+  Digest out;
+  require(EVP_Digest(data.data(), data.size(), out.data(), nullptr, algorithm, nullptr) == 1,
+          "hashing");
+  return out;
+}
+
+}  // namespace
+
+SecretBytes hkdf(Hash hash, ByteView key, ByteView salt, ByteView info, std::size_t size) {
+  init_openssl();
+  const Kdf kdf(EVP_KDF_fetch(nullptr, "HKDF", nullptr));
+  require(kdf != nullptr, "key derivation");
+  const KdfContext context(EVP_KDF_CTX_new(kdf.get()));
+  require(context != nullptr, "key derivation");
+
+  char sha256_name[] = "SHA256";
+  char sha512_name[] = "SHA512";
+  const std::array params = {
+      OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST,
+                                       hash == Hash::sha256 ? sha256_name : sha512_name, 0),
+      octets(OSSL_KDF_PARAM_KEY, key),
+      octets(OSSL_KDF_PARAM_INFO, info),
+      // Last, so that an absent salt ends the list: RFC 5869 then takes zeros.
+      salt.empty() ? OSSL_PARAM_construct_end() : octets(OSSL_KDF_PARAM_SALT, salt),
+      OSSL_PARAM_construct_end(),
+  };
+  SecretBytes out(size);
+  require(EVP_KDF_derive(context.get(), out.writable().data(), size, params.data()) == 1,
+          "key derivation");
+  return out;
+}
+
+Sha256 sha256(ByteView data) { return digest<Sha256>(EVP_sha256(), data); }
+
+Sha512 sha512(ByteView data) { return digest<Sha512>(EVP_sha512(), data); }
+
+Sha256 hmac_sha256(ByteView key, ByteView data) {
+  init_openssl();
+  Sha256 mac;
+  unsigned size = 0;
+  const bool ok = HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), data.data(),
+                       data.size(), mac.data(), &size) != nullptr;
+  require(ok && size == mac.size(), "authentication");
+  return mac;
+}
+
+void aes_256_ctr(ByteView key, ByteView in, std::span<std::uint8_t> out) {
+  require(key.size() == 32 && in.size() == out.size() && in.size() < 4096, "encryption");
+  init_openssl();
+  const CipherContext context(EVP_CIPHER_CTX_new());
+  constexpr std::array<std::uint8_t, 16> kZeroCounter{};
+  int size = 0;
+  const bool ok = context != nullptr &&
+                  EVP_EncryptInit_ex2(context.get(), EVP_aes_256_ctr(), key.data(),
+                                      kZeroCounter.data(), nullptr) == 1 &&
+                  EVP_EncryptUpdate(context.get(), out.data(), &size, in.data(),
+                                    static_cast<int>(in.size())) == 1;
+  require(ok && static_cast<std::size_t>(size) == in.size(), "encryption");
+}
+
+}  // namespace fscryptctl::crypto
