@@ -1,0 +1,297 @@
+"""Runs the stages of the test suite one after the other and counts what they say.
+
+A stage reports tests that passed, failed and were skipped. Whatever cannot be counted (a crash, a
+report that is missing or empty, a folder that is not there) is a failure, never silence; with
+CI=true a skipped test is one too.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as xml
+from pathlib import Path
+from typing import NamedTuple
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+BUILD = REPOSITORY / "build"
+LOGS = BUILD / "test-logs"
+RELEASE, ASAN, FUZZ = BUILD / "release", BUILD / "asan", BUILD / "fuzz"
+
+STAGE_SECONDS = 1200
+FUZZ_SECONDS = 60
+LONGEST_RECORD = 16384
+LINES_SHOWN = 60
+SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+ENVIRONMENT = {
+    "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+}
+
+
+class Count(NamedTuple):
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    details: str = ""
+
+    def __add__(self, other):
+        details = "\n".join(text for text in (self.details, other.details) if text)
+        return Count(self.passed + other.passed, self.failed + other.failed,
+                     self.skipped + other.skipped, details)
+
+
+def failure(details):
+    return Count(failed=1, details=details)
+
+
+def execute(stage, words, env=None):
+    """Runs a command with its output in the stage's log; returns the exit code, None if it hung."""
+    with open(LOGS / f"{stage}.log", "ab") as log:
+        log.write(f"$ {' '.join(str(word) for word in words)}\n".encode())
+        log.flush()
+        process = subprocess.Popen([str(word) for word in words], cwd=REPOSITORY, stdout=log,
+                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                   env={**os.environ, **ENVIRONMENT, **(env or {})})
+        try:
+            return process.wait(STAGE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            stop(process)
+
+
+def stop(process):
+    """Ends a process that is still there: politely, so that it can clean up, then for good."""
+    for number, patience in ((signal.SIGINT, 20), (signal.SIGKILL, 5)):
+        if process.poll() is None:
+            process.send_signal(number)
+            try:
+                process.wait(patience)
+            except subprocess.TimeoutExpired:
+                pass
+
+
+def log_tail(stage):
+    lines = (LOGS / f"{stage}.log").read_text(errors="replace").splitlines()
+    return "\n".join(lines[-LINES_SHOWN:])
+
+
+def one(stage, words, env=None):
+    """A stage that is one test: what counts is the exit code."""
+    rc = execute(stage, words, env)
+    if rc == 0:
+        return Count(passed=1)
+    return failure(f"{'timed out' if rc is None else f'exit code {rc}'}: {words[0]}\n{log_tail(stage)}")
+
+
+def read_report(file):
+    """Counts a JUnit report by its test cases: the totals that it claims differ between writers."""
+    total = Count()
+    for case in xml.parse(file).iter("testcase"):
+        name = f"{case.get('classname')}: {case.get('name')}"
+        bad = [child for child in case if child.tag in ("failure", "error")]
+        skip = case.find("skipped")
+        if bad:
+            text = "\n".join(f"{child.get('message') or ''}\n{child.text or ''}" for child in bad)
+            lines = text.strip().splitlines()[-LINES_SHOWN:]
+            total += failure("\n".join([f"FAILED {name}", *(f"    {line}" for line in lines)]))
+        elif skip is not None:
+            total += Count(skipped=1, details=f"SKIPPED {name}: {skip.get('message')}")
+        else:
+            total += Count(passed=1)
+    return total
+
+
+def report(stage, words, file, env=None):
+    """A stage that writes a JUnit report; a bad exit code without a failed test is a failure too."""
+    file.unlink(missing_ok=True)
+    rc = execute(stage, words, env)
+    try:
+        total = read_report(file)
+    except (OSError, xml.ParseError) as error:
+        return failure(f"no report ({error}), exit code {rc}\n{log_tail(stage)}")
+    if total.passed + total.failed + total.skipped == 0:
+        return failure(f"no test was run\n{log_tail(stage)}")
+    if rc != 0 and total.failed == 0:
+        total += failure(f"exit code {rc}, though no test failed\n{log_tail(stage)}")
+    return total
+
+
+def build(stage, directory, targets, *options, env=None):
+    launcher = {"CMAKE_CXX_COMPILER_LAUNCHER": "ccache"} if shutil.which("ccache") else {}
+    configure = ["cmake", "-S", REPOSITORY, "-B", directory, "-G", "Ninja", *options]
+    configured = one(stage, configure, {**launcher, **(env or {})})
+    if configured.failed:
+        return configured
+    return one(stage, ["ninja", "-C", directory, *targets])
+
+
+def needs(program):
+    return None if program.exists() else failure(f"{program} was not built")
+
+
+def catch2(stage, directory):
+    program = directory / "unit_tests"
+    report_file = LOGS / f"{stage}.xml"
+    return needs(program) or report(stage, [program, "-r", "junit", "-o", report_file], report_file)
+
+
+def pytest(stage, folder, needs_root):
+    if not list((REPOSITORY / folder).rglob("test_*.py")):
+        return failure(f"{folder} holds no tests")
+    if needs_root and os.geteuid() != 0:
+        return Count(skipped=1, details=f"SKIPPED {folder}: THE WHOLE STAGE NEEDS ROOT, NOTHING RAN")
+    report_file = LOGS / f"{stage}.xml"
+    words = ["/usr/bin/python3", "-m", "pytest", "-vv", "-rs", f"--junitxml={report_file}", folder]
+    if needs_root:
+        words = ["unshare", "-m", "--propagation", "private", *words]
+    return report(stage, words, report_file, {"FSCRYPTCTL": str(RELEASE / "fscryptctl"),
+                                              "PYTHONDONTWRITEBYTECODE": "1"})
+
+
+def files(folder):
+    """Every file of the tree but what was built or belongs to git."""
+    found = []
+    for directory, folders, names in os.walk(REPOSITORY / folder):
+        folders[:] = [name for name in folders if name not in ("build", ".git", "__pycache__")]
+        found += [Path(directory) / name for name in names]
+    return sorted(found)
+
+
+def is_shell_script(path):
+    with open(path, "rb") as file:
+        first = file.readline()
+    return re.match(rb"#!.*[/ ](ba|da)?sh\b", first) is not None
+
+
+# The stages, in the order in which they run: name -> what it does.
+
+
+def stage_build():
+    return build("build", RELEASE, ["fscryptctl", "unit_tests"], "-DCMAKE_BUILD_TYPE=Release")
+
+
+def stage_build_asan():
+    return build("build-asan", ASAN, ["unit_tests"], "-DCMAKE_BUILD_TYPE=Debug",
+                 f"-DCMAKE_CXX_FLAGS=-O1 {SANITIZE}", f"-DCMAKE_EXE_LINKER_FLAGS={SANITIZE}")
+
+
+def stage_build_fuzz():
+    # -O1 as well: libFuzzer's own instrumentation is meant for optimised code.
+    return build("build-fuzz", FUZZ, ["codec_fuzzer"], "-DCMAKE_BUILD_TYPE=Debug",
+                 "-DFSCRYPTCTL_FUZZ=ON", f"-DCMAKE_CXX_FLAGS=-O1 {SANITIZE}",
+                 f"-DCMAKE_EXE_LINKER_FLAGS={SANITIZE}", env={"CXX": "clang++"})
+
+
+def stage_unit():
+    return catch2("unit", ASAN)
+
+
+def stage_unit_release():
+    return catch2("unit-release", RELEASE)
+
+
+def stage_layers():
+    return pytest("layers", "tests/layers", needs_root=False)
+
+
+def stage_system():
+    return pytest("system", "tests/system", needs_root=True)
+
+
+def stage_cli():
+    return pytest("cli", "tests/cli", needs_root=True)
+
+
+def stage_guest():
+    return pytest("guest", "tests/guest", needs_root=True)
+
+
+def stage_fuzz():
+    program = FUZZ / "codec_fuzzer"
+    vectors = REPOSITORY / "metadata-format/vectors"
+    if not any(path.is_file() for path in vectors.rglob("*")):
+        return failure(f"{vectors} holds no vectors to start from")
+    corpus = FUZZ / "corpus"
+    corpus.mkdir(exist_ok=True)
+    return needs(program) or one("fuzz", [
+        program, f"-max_total_time={FUZZ_SECONDS}", f"-max_len={2 * LONGEST_RECORD}", "-timeout=5",
+        "-rss_limit_mb=1024", "-print_final_stats=1", f"-artifact_prefix={LOGS}/fuzz-", corpus,
+        vectors])
+
+
+def stage_man():
+    pages = files("man")
+    if not pages:
+        return failure("man holds no pages")
+    return one("man", ["mandoc", "-T", "lint", "-W", "warning", *pages])
+
+
+def stage_shellcheck():
+    scripts = [path for path in files(".") if is_shell_script(path)]
+    return one("shellcheck", ["shellcheck", *scripts])
+
+
+def stage_tidy():
+    return one("tidy", ["run-clang-tidy", "-quiet", "-p", RELEASE, f"-j{os.cpu_count()}",
+                        f"^{REPOSITORY}/(lib|cmd)/"])
+
+
+STAGES = {name.removeprefix("stage_").replace("_", "-"): function
+          for name, function in list(globals().items()) if name.startswith("stage_")}
+NEEDS = {"unit": ["build-asan"], "unit-release": ["build"], "system": ["build"], "cli": ["build"],
+         "guest": ["build"], "fuzz": ["build-fuzz"], "tidy": ["build"]}
+
+
+def run_stage(name):
+    (LOGS / f"{name}.log").unlink(missing_ok=True)
+    begun = time.monotonic()
+    count = STAGES[name]()
+    if os.environ.get("CI") == "true" and count.skipped:
+        count = count._replace(failed=count.failed + count.skipped, skipped=0)
+    seconds = time.monotonic() - begun
+    verdict = "FAILED" if count.failed else "SKIPPED" if count.skipped else "ok"
+    numbers = ", ".join(f"{number} {word}" for number, word in
+                        zip(count[:3], ("passed", "failed", "skipped")) if number)
+    print(f"{name:<13} {verdict:<8} {numbers:<36} {seconds:6.1f} s", flush=True)
+    if count.details:
+        print("".join(f"    {line}\n" for line in count.details.splitlines()), end="", flush=True)
+    return count
+
+
+def selected(arguments):
+    """The stages named, preceded by those that build what they run; all of them without a name."""
+    unknown = [name for name in arguments if name not in STAGES]
+    if unknown:
+        sys.exit(f"error: no such stage: {' '.join(unknown)}\nstages: {' '.join(STAGES)}")
+    wanted = set(arguments or STAGES)
+    wanted.update(need for name in list(wanted) for need in NEEDS.get(name, []))
+    return [name for name in STAGES if name in wanted]
+
+
+def main(arguments):
+    if arguments == ["--list"]:
+        print("\n".join(STAGES))
+        return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    LOGS.mkdir(parents=True, exist_ok=True)
+    summary_file = LOGS / "summary"
+    summary_file.unlink(missing_ok=True)
+    total = Count()
+    for name in selected(arguments):
+        total += run_stage(name)
+    summary = f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped"
+    summary_file.write_text(summary + "\n")
+    print(summary)
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
