@@ -24,8 +24,8 @@ bool consume(std::string_view& text, std::string_view prefix) {
 }
 
 bool is_key(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(),
-                                      [](char c) { return (c >= 'a' && c <= 'z') || c == '_'; });
+  const auto allowed = [](char c) { return (c >= 'a' && c <= 'z') || is_digit(c) || c == '_'; };
+  return !text.empty() && std::all_of(text.begin(), text.end(), allowed);
 }
 
 bool is_word(std::string_view text) {

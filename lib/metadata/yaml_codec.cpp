@@ -25,6 +25,7 @@ using yaml::Node;
 constexpr std::string_view kWrapAlgorithm = "fscryptctl-wrap-1";
 constexpr std::uint64_t kMaxU32 = std::numeric_limits<std::uint32_t>::max();
 constexpr std::uint64_t kMaxU64 = std::numeric_limits<std::uint64_t>::max();
+constexpr std::uint64_t kMinDataUnitSize = 512;
 constexpr std::uint64_t kMaxDataUnitSize = 65536;
 
 // A name that this program does not know. Whether it is damage or a later program's cannot be told.
@@ -194,7 +195,10 @@ void read_flag(const std::string& name, EncryptionOptions& options) {
 unsigned read_log2_data_unit_size(const Node& node) {
   const std::uint64_t size = yaml::integer(node, 0, kMaxDataUnitSize);
   if (size == 0) return 0;
-  if (!std::has_single_bit(size)) throw corrupt("the data unit size is not a power of two");
+  // A size of 1 would have the logarithm 0, which means the default.
+  if (size < kMinDataUnitSize || !std::has_single_bit(size)) {
+    throw corrupt("the data unit size is invalid");
+  }
   return static_cast<unsigned>(std::countr_zero(size));
 }
 

@@ -1,0 +1,59 @@
+// Feeds bytes to the codec as a disk from a stranger would. Whatever it accepts must come out of
+// writing and reading again as the same record.
+
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include "fscryptctl/base/error.h"
+#include "fscryptctl/metadata/yaml_codec.h"
+
+namespace {
+
+using namespace fscryptctl;
+
+void require(bool kept) {
+  if (!kept) std::abort();
+}
+
+// The errors that a reader may be told; any other exception ends the run.
+template <class Read>
+void read(Read parse) {
+  try {
+    parse();
+  } catch (const Error& error) {
+    require(error.code() == Errc::corrupt_metadata || error.code() == Errc::newer_format);
+  }
+}
+
+// The canonical spelling is the shortest, so writing leaves out nothing that was read.
+template <class Record>
+void check_written(std::string_view text, const Record& record, Record (*parse)(std::string_view)) {
+  const std::string written = emit(record);
+  require(written.size() <= text.size());
+  require(parse(written) == record);
+}
+
+void check_policy(std::string_view text) {
+  const PolicyRecord record = parse_policy(text);
+  require(parse_policy_summary(text) == record.summary);
+  check_written(text, record, parse_policy);
+}
+
+void check_protector(std::string_view text) {
+  const ProtectorRecord record = parse_protector(text);
+  require(parse_protector_summary(text) == record.summary);
+  check_written(text, record, parse_protector);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  read([&] { (void)parse_policy_summary(text); });
+  read([&] { (void)parse_protector_summary(text); });
+  read([&] { check_policy(text); });
+  read([&] { check_protector(text); });
+  return 0;
+}
