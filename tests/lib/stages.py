@@ -75,9 +75,13 @@ def stop(process):
                 pass
 
 
+def log_lines(stage):
+    text = (LOGS / f"{stage}.log").read_text(errors="replace")
+    return re.sub("\x1b\\[[0-9;]*m", "", text).splitlines()
+
+
 def log_tail(stage):
-    lines = (LOGS / f"{stage}.log").read_text(errors="replace").splitlines()
-    return "\n".join(lines[-LINES_SHOWN:])
+    return "\n".join(log_lines(stage)[-LINES_SHOWN:])
 
 
 def one(stage, words, env=None):
@@ -195,8 +199,8 @@ def stage_unit_release():
     return catch2("unit-release", RELEASE)
 
 
-def stage_layers():
-    return pytest("layers", "tests/layers", needs_root=False)
+def stage_project():
+    return pytest("project", "tests/project", needs_root=False)
 
 
 def stage_system():
@@ -237,8 +241,11 @@ def stage_shellcheck():
 
 
 def stage_tidy():
-    return one("tidy", ["run-clang-tidy", "-quiet", "-p", RELEASE, f"-j{os.cpu_count()}",
-                        f"^{REPOSITORY}/(lib|cmd)/"])
+    count = one("tidy", ["run-clang-tidy", "-quiet", "-p", RELEASE, f"-j{os.cpu_count()}",
+                         f"^{REPOSITORY}/(lib|cmd)/"])
+    # Its log is long and out of order: what matters is where the findings are.
+    findings = sorted({line for line in log_lines("tidy") if " error: " in line})
+    return count._replace(details="\n".join(findings)) if count.failed and findings else count
 
 
 STAGES = {name.removeprefix("stage_").replace("_", "-"): function
