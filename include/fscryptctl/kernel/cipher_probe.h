@@ -1,18 +1,18 @@
 #pragma once
 
-#include "fscryptctl/base/encryption_options.h"
 #include "fscryptctl/kernel/kernel.h"
 
 namespace fscryptctl {
 
-/// Proves that this filesystem and kernel really encrypt with `options` (a successful set_policy
-/// proves nothing: missing ciphers fail at first use): a temporary directory in `parent_fd` with a
-/// throwaway random key, an O_TMPFILE file (or, without O_TMPFILE, a named one) written to and a
-/// directory, all removed again, and the key with them. Works unprivileged; the caller must be able
-/// to write to `parent_fd`.
+/// Proves that this filesystem and kernel really encrypt with `policy` (a successful set_policy
+/// proves nothing: missing ciphers fail at first use): a temporary directory in `parent_fd`, named
+/// with kTemporaryPrefix, with the policy set, in it an O_TMPFILE file (or, without O_TMPFILE, a
+/// named one) written to and synced, and a directory; all removed again, on failure too.
+/// The caller (the thread's filesystem uid) must have added the policy's key before and be able to
+/// write to `parent_fd`. No throwaway key is used, since removing one makes the kernel sync the
+/// whole filesystem.
 /// Throws mode ("AES-128-CBC / AES-128-CTS does not work on this filesystem with this kernel"),
-/// and what the kernel calls throw. `fs_fd`: see Kernel.
-void require_working_ciphers(Kernel& kernel, int fs_fd, int parent_fd,
-                             const EncryptionOptions& options);
+/// and what the kernel calls throw.
+void require_working_ciphers(Kernel& kernel, int parent_fd, const KernelPolicy& policy);
 
 }  // namespace fscryptctl

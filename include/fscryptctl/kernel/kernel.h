@@ -26,6 +26,8 @@ struct KeyStatus {
   KeyState state = KeyState::absent;
   bool added_by_self = false;   ///< by the thread's filesystem uid
   std::uint32_t user_count = 0; ///< claims of all users; 0 unless present
+
+  bool operator==(const KeyStatus&) const = default;
 };
 
 enum class RemoveOutcome {

@@ -82,6 +82,9 @@ class UserStore {
   [[nodiscard]] static UserStore create(const MetadataRoot& root, Identity user, bool& changed);
 
   [[nodiscard]] Identity user() const noexcept { return user_; }
+  /// The user's directory: a place on this filesystem where she may make something temporary (named
+  /// with kTemporaryPrefix, under the lock).
+  [[nodiscard]] int directory_fd() const noexcept { return directory_.get(); }
 
   /// Listings read first documents only and never throw for one bad record. `limit` entries of each
   /// kind are looked at.
