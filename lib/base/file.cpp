@@ -59,13 +59,18 @@ UniqueFd open_beneath(int dirfd, const std::string& name, int flags) {
   }
   open_how how{};
   how.flags = static_cast<std::uint64_t>(flags | O_NOFOLLOW | O_CLOEXEC);
-  how.resolve =
-      RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;
   const long fd = syscall(SYS_openat2, dirfd, name.c_str(), &how, sizeof how);
   if (fd >= 0) return UniqueFd(static_cast<int>(fd));
   // Old container runtimes' seccomp filters answer EPERM to system calls that they do not know.
   if (errno != ENOSYS && errno != EPERM) return UniqueFd();
   return open_beneath_by_mount_id(dirfd, name, flags | O_NOFOLLOW | O_CLOEXEC);
+}
+
+Error cannot_open(const std::string& name, int code) {
+  if (code == EXDEV) return untrusted(name, "is a mount point");
+  if (code == ELOOP || code == ENOTDIR) return untrusted(name, "is not a directory");
+  return system_error(code, "cannot open " + quoted(name));
 }
 
 void require_trusted(const FileInfo& info, const std::string& name, uid_t owner) {
@@ -87,8 +92,8 @@ std::optional<std::string> read_to_end(int fd, const std::string& name, std::siz
   std::string text(expected_size + 1, '\0');
   std::size_t used = 0;
   while (true) {
-    const ssize_t count = pread(fd, text.data() + used, text.size() - used,
-                                static_cast<off_t>(used));
+    const ssize_t count =
+        pread(fd, text.data() + used, text.size() - used, static_cast<off_t>(used));
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) throw system_error(errno, "cannot read " + quoted(name));
     if (count == 0) break;
@@ -209,7 +214,8 @@ NamedFile open_named(const std::string& path) {
     return error;
   };
   NamedFile file;
-  // The kernel refuses whatever is no directory before it opens it; and only so are automounts made.
+  // The kernel refuses whatever is no directory before it opens it; and only so are automounts
+  // made.
   file.fd.reset(open(path.c_str(), kReadFlags | O_DIRECTORY));
   if (!file.fd && errno != ENOTDIR) throw failure(errno);
   if (file.fd) {
@@ -233,25 +239,22 @@ NamedFile open_named(const std::string& path) {
 std::optional<UniqueFd> open_directory_beneath(int dirfd, const std::string& name) {
   UniqueFd fd = open_beneath(dirfd, name, O_RDONLY | O_DIRECTORY);
   if (fd) return fd;
-  switch (errno) {
-    case ENOENT:
-      return std::nullopt;
-    case EXDEV:
-      throw untrusted(name, "is a mount point");
-    case ELOOP:
-    case ENOTDIR:
-      throw untrusted(name, "is not a directory");
-    default:
-      throw system_error(errno, "cannot open " + quoted(name));
-  }
+  if (errno == ENOENT) return std::nullopt;
+  throw cannot_open(name, errno);
+}
+
+std::optional<FileInfo> entry_info(int dirfd, const std::string& name) {
+  const UniqueFd found = open_beneath(dirfd, name, O_PATH);
+  if (found) return file_info(found.get());
+  if (errno == ENOENT) return std::nullopt;
+  throw cannot_open(name, errno);
 }
 
 std::optional<std::string> read_untrusted_file(int dirfd, const std::string& name, uid_t owner,
                                                std::size_t max_size) {
   const UniqueFd found = open_beneath(dirfd, name, O_PATH);
   if (!found && errno == ENOENT) return std::nullopt;
-  if (!found && errno == EXDEV) throw untrusted(name, "is a mount point");
-  if (!found) throw system_error(errno, "cannot open " + quoted(name));
+  if (!found) throw cannot_open(name, errno);
   const FileInfo info = file_info(found.get());
   require_trusted(info, name, owner);
   if (info.size > max_size) throw too_large(name, max_size);
@@ -304,8 +307,8 @@ DirectoryNames directory_names(int dirfd, std::size_t limit) {
     const ssize_t size = getdents64(directory.get(), buffer.data(), buffer.size());
     if (size < 0) throw system_error(errno, "cannot read a directory");
     if (size == 0) break;
-    result.complete = add_names({buffer.data(), static_cast<std::size_t>(size)}, limit,
-                                result.names);
+    result.complete =
+        add_names({buffer.data(), static_cast<std::size_t>(size)}, limit, result.names);
   }
   return result;
 }

@@ -67,6 +67,10 @@ struct NamedFile {
 /// non-directories, io for the rest.
 [[nodiscard]] std::optional<UniqueFd> open_directory_beneath(int dirfd, const std::string& name);
 
+/// What stands under a name in `dirfd`, without opening it: a symlink is described itself. nullopt if
+/// there is no such entry. Throws untrusted_metadata for a mount, io.
+[[nodiscard]] std::optional<FileInfo> entry_info(int dirfd, const std::string& name);
+
 /// Reads a small regular file of `dirfd` that its owner may have made hostile: O_PATH|O_NOFOLLOW,
 /// then checked on the descriptor (regular, owned by `owner`, one link, not group- or
 /// other-writable, at most `max_size` bytes), then opened again through /proc/self/fd with
