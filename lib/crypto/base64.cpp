@@ -26,7 +26,6 @@ std::size_t padding_of(std::string_view text) noexcept {
   return text.ends_with('=') ? 1 : 0;
 }
 
-
 /// One newline at the end is what an editor or `echo` leaves.
 ByteView without_newline(ByteView text) noexcept {
   return !text.empty() && text.back() == '\n' ? text.first(text.size() - 1) : text;

@@ -35,9 +35,7 @@ KeyIdentifier key_identifier_of(ByteView raw_key) {
           .view());
 }
 
-KeyDescriptor key_descriptor_of(ByteView raw_key) {
-  return double_hash_id<KeyDescriptor>(raw_key);
-}
+KeyDescriptor key_descriptor_of(ByteView raw_key) { return double_hash_id<KeyDescriptor>(raw_key); }
 
 ProtectorId protector_id_of(const ProtectorKey& key) {
   return double_hash_id<ProtectorId>(key.view());

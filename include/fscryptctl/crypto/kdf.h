@@ -20,6 +20,8 @@ struct KdfCosts {
 
 /// Argon2's version number that we write and read: 0x13.
 inline constexpr std::uint32_t kArgon2Version = 19;
+inline constexpr std::uint32_t kMaxLanes = 255;
+inline constexpr std::uint32_t kMinMemoryKibPerLane = 8;
 using KdfSalt = std::array<std::uint8_t, 16>;
 
 /// True within what Argon2id itself can do and the format allows: passes >= 1, 1..255 lanes,
@@ -41,8 +43,8 @@ struct KdfLimits {
 void require_within_limits(const KdfCosts& costs, const KdfLimits& limits);
 
 /// Argon2id over the raw bytes of the passphrase. Its memory is ours: not dumped, wiped and freed
-/// on every path, not locked. One buffer at a time. If threads cannot be made, runs the same lanes
-/// in this thread. Throws internal (invalid costs), io (out of memory).
+/// on every path, not locked. One buffer at a time. A lane for which no thread can be made runs in
+/// this one. Throws internal (invalid costs), io (out of memory).
 [[nodiscard]] WrappingKey derive_wrapping_key(const SecretBytes& passphrase, const KdfSalt& salt,
                                               const KdfCosts& costs);
 
@@ -51,13 +53,14 @@ void require_within_limits(const KdfCosts& costs, const KdfLimits& limits);
 /// min(cores that this process may use, 4).
 [[nodiscard]] std::uint32_t default_lanes();
 
-/// Costs that take about `target` here: full memory and as many passes as fit, or, when one pass is
-/// already too slow, less memory with one pass, but never below `valid_costs`. Bounded: measures
-/// with a few hashings, never longer than a few times the target.
+/// Costs that take about `target` (at least 1 ms) here: all of `memory_kib` and as many passes as
+/// fit, or, when one pass is already too slow, less memory with one pass. Always valid: with less
+/// than 8 KiB for a lane there are fewer lanes, and memory is at least 8 KiB. Bounded: measures with
+/// a few hashings that together take a few times the target.
 [[nodiscard]] KdfCosts calibrate(std::chrono::milliseconds target, std::uint32_t memory_kib,
                                  std::uint32_t lanes);
 
-/// Below RFC 9106's and OWASP's smallest recommendation (19 MiB and 2 passes): worth a warning.
+/// Below what OWASP recommends at least (19 MiB with 2 passes, 46 MiB with one): worth a warning.
 [[nodiscard]] bool weak_costs(const KdfCosts& costs) noexcept;
 
 }  // namespace fscryptctl
