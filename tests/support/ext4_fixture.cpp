@@ -93,11 +93,28 @@ Ext4::Ext4(const std::string& features) {
   const UniqueFd loop = attach(image, device_);
   path_ = "/tmp/fscryptctl-test-XXXXXX";
   if (mkdtemp(path_.data()) == nullptr) fail("mkdtemp");
-  if (mount(device_.c_str(), path_.c_str(), "ext4", MS_NODEV | MS_NOSUID, nullptr) != 0) {
+  try {
+    mount_device();
+  } catch (...) {
     rmdir(path_.c_str());
+    throw;
+  }
+}
+
+void Ext4::mount_device() {
+  if (mount(device_.c_str(), path_.c_str(), "ext4", MS_NODEV | MS_NOSUID, nullptr) != 0) {
     fail("mount");
   }
   root_.reset(open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
+void Ext4::remount(const std::function<void()>& meanwhile) {
+  // Without this descriptor the loop device would detach itself in between.
+  const UniqueFd device(open(device_.c_str(), O_RDONLY | O_CLOEXEC));
+  root_.reset();
+  if (!device || umount2(path_.c_str(), 0) != 0) fail("unmount");
+  meanwhile();
+  mount_device();
 }
 
 Ext4::~Ext4() {

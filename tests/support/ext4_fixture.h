@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "fscryptctl/base/file.h"
@@ -21,6 +22,10 @@ class Ext4 {
   Ext4(const Ext4&) = delete;
   Ext4& operator=(const Ext4&) = delete;
 
+  /// Unmounts, runs `meanwhile` on the device, and mounts again: nothing is cached, no key is left.
+  /// Nothing on the filesystem may be open.
+  void remount(const std::function<void()>& meanwhile = [] {});
+
   /// The mount point; its directory belongs to root, mode 0755.
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
   /// The block device, "/dev/loopN".
@@ -29,6 +34,8 @@ class Ext4 {
   [[nodiscard]] int fd() const noexcept { return root_.get(); }
 
  private:
+  void mount_device();
+
   std::string path_;
   std::string device_;
   UniqueFd root_;
