@@ -62,13 +62,16 @@ CLI::Option* add_number(CLI::App& app, const std::string& names, const std::stri
 }
 
 /// The arguments of a command rewritten so that CLI11 cannot misread them: every value and every
-/// positional gets a leading '=' (which decode_values takes away again), a value is joined with its
-/// option, "--" is resolved. Options may stand anywhere; after "--" all is positional.
+/// positional gets a leading '=' (which decode_values takes away again), options come under their
+/// first long name and joined with their value, "--" is resolved. So "--json" in the result is the
+/// option and nothing else. Options may stand anywhere; after "--" all is positional.
 /// Throws usage for unknown options, missing or unwanted or empty values, and options given twice.
 [[nodiscard]] std::vector<std::string> protect_tokens(const CLI::App& app,
                                                       const std::vector<std::string>& tokens);
 
-/// Makes every option of `app` that takes values undo protect_tokens.
+/// Makes every option of `app` that takes values undo protect_tokens. Once, after all are added.
 void decode_values(CLI::App& app);
+/// One value or positional as it was before protect_tokens.
+[[nodiscard]] std::string unprotected(const std::string& token);
 
 }  // namespace fscryptctl

@@ -13,7 +13,9 @@ namespace fscryptctl {
 [[nodiscard]] int run_command_line(std::span<const Command> commands, int argc, char** argv,
                                    Output& out);
 
-/// The help for all commands, everyday ones first.
-[[nodiscard]] std::string general_help(std::span<const Command> commands);
+/// The help for all commands, everyday ones first; with `family` for those that start with this
+/// word.
+[[nodiscard]] std::string general_help(std::span<const Command> commands,
+                                       const std::string& family = "");
 
 }  // namespace fscryptctl

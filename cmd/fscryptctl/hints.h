@@ -20,8 +20,6 @@ struct HintContext {
   std::optional<std::string> google_fscrypt_mount{};
   /// A key file did not hold a key (set with the usage error that says so).
   bool malformed_key_file = false;
-  /// Some users' processes could not be looked at, for files_in_use.
-  bool holders_complete = true;
 
   [[nodiscard]] bool has_command(std::string_view name) const noexcept;
 };

@@ -22,8 +22,8 @@ struct GlobalOptions {
   bool yes = false;
   bool no_prompt = false;
   std::optional<std::string> user;
-  std::string config_path;  ///< --config, else FSCRYPTCTL_CONFIG, else kDefaultConfigPath
-  std::optional<std::string> mount;            ///< only with add_mount_option
+  std::string config_path;           ///< --config, else FSCRYPTCTL_CONFIG, else kDefaultConfigPath
+  std::optional<std::string> mount;  ///< only with add_mount_option
   std::optional<std::uint64_t> kdf_limit_mib;  ///< only with add_kdf_limit_option
 };
 
@@ -51,6 +51,8 @@ class Invocation {
   GlobalOptions globals;
   Output& out;
 
+  [[nodiscard]] const std::string& command() const noexcept { return command_; }
+
   /// Adds the global options, parses. Throws usage, and Finished after --help and --version.
   void parse(CLI::App& app);
 
@@ -69,6 +71,9 @@ class Invocation {
 
  private:
   void add_global_options(CLI::App& app);
+  void parse_tokens(CLI::App& app, std::vector<std::string> tokens);
+  [[noreturn]] void finish_with(const std::string& key, const std::string& text);
+  [[noreturn]] void finish_with_version(bool with_libraries);
 
   std::string command_;
   std::vector<std::string> tokens_;

@@ -34,7 +34,7 @@ class Output {
   HintContext hints;
 
   /// Text for people on standard output, complete with its newlines; nothing with --json. Parts
-  /// that come from elsewhere must have gone through printable(). Throws io.
+  /// that come from elsewhere must have gone through printable(). Throws io, interrupted.
   void data(std::string_view text);
 
   /// The fields of the JSON object besides schema, command, ok, changed and error. Commands fill it
@@ -51,21 +51,28 @@ class Output {
   /// A message in its own words on standard error, not with --quiet or --json: what was done.
   void message(std::string_view text);
 
+  /// How a command is used, on standard error, before the error that says what was wrong; not with
+  /// --json.
+  void usage(std::string_view text);
+
   /// Reports a failure: "error: ..." and "hint: ..." on standard error, or `error` of the JSON
-  /// object. Of several, all are printed and the first is the object's. The command goes on or
-  /// returns exit_code().
+  /// object. Of several, all are printed and the first (or the interruption) is the object's and
+  /// makes the exit code. The command goes on or returns exit_code().
   void error(const Error& error);
-  /// 0, or that of the first error.
+  /// 0, or that of the first error; 128 + signal once there was an interruption.
   [[nodiscard]] int exit_code() const noexcept { return exit_code_; }
 
   /// {"code", "reason", "message", "hint"?, "path"?, "path_base64"?, "candidates"}, as for
   /// `results[].error`.
   [[nodiscard]] Json error_json(const Error& error) const;
 
-  /// Writes the JSON object. Called once, by whoever runs commands. Throws io.
+  /// Writes the JSON object. Called once, by whoever runs commands. Throws io, interrupted.
   void finish(int exit_code);
+  /// "error: ..." and "hint: ..." on standard error in any case.
+  void error_text(const Error& error);
 
  private:
+  void to_standard_error(const std::string& text);
   void message_line(std::string_view prefix, std::string_view text);
 
   int out_fd_;

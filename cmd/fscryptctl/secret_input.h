@@ -22,13 +22,14 @@ struct SecretOptions {
 
 /// --passphrase-file, --key-file, --key-format
 void add_existing_secret_options(CLI::App& app, SecretOptions& options);
-/// --new-passphrase-file, --new-key-file; after add_existing_secret_options
+/// --new-passphrase-file, --new-key-file; besides add_existing_secret_options
 void add_new_secret_options(CLI::App& app, SecretOptions& options);
 
 /// What --passphrase-file and --key-file mean to a command.
 enum class Spelling {
-  existing_and_new,  ///< they open what exists, --new-... make what is new
-  all_new,           ///< nothing exists yet: both spellings give the new secret, one of them only
+  existing_and_new,  ///< they open what exists; --new-... make what is new
+  all_new,           ///< nothing exists yet: both spellings give the new secret, one of them only.
+                     ///< existing() gives the same one, for commands that find their work done
 };
 
 /// Secrets from options, standard input or the terminal, for one run.
@@ -44,27 +45,36 @@ class CommandLineSecrets final : public SecretProvider {
   static constexpr int kTries = 3;
 
  private:
-  /// One secret given by an option.
+  /// A secret that an option gives.
   struct Given {
+    const char* option = "";
     std::optional<std::string> file;
     Source kind = Source::passphrase;
-    SecretBytes bytes{};  ///< once read
+    std::optional<SecretBytes> bytes{};  ///< once read: a pipe can be read only once
     bool handed_out = false;
   };
+  // In the order in which standard input holds them.
   enum Slot { kPassphrase, kKey, kNewPassphrase, kNewKey, kSlots };
 
-  [[nodiscard]] SecretBytes read(Given& given);
-  void read_standard_input_up_to(Slot last);
-  [[nodiscard]] std::optional<Secret> given_existing(bool passphrase_fits, bool key_fits);
+  void require_consistent() const;
+  [[nodiscard]] bool opens(Slot slot) const;
+  [[nodiscard]] Given* given_new(Source kind);
+  [[nodiscard]] Secret take(Given& given);
+  [[nodiscard]] SecretBytes read(const Given& given);
+  [[nodiscard]] SecretBytes read_key(const std::string& file);
+  [[nodiscard]] SecretBytes decoded_key(const SecretBytes& text, const std::string& file);
+  [[noreturn]] void refuse_key(const std::string& file, const std::string& problem);
+  [[nodiscard]] bool last_on_standard_input(const Given& given) const;
+  [[nodiscard]] std::optional<Secret> next_given(const Request& request);
   [[nodiscard]] std::optional<Secret> line_of_standard_input();
   [[nodiscard]] std::optional<Secret> prompt_existing(const Request& request);
-  [[nodiscard]] SecretBytes prompt_fresh(const std::string& target);
+  [[nodiscard]] SecretBytes prompt_fresh(Source kind, const std::string& target);
 
   std::array<Given, kSlots> given_;
   KeyFormat key_format_;
   Spelling spelling_;
   Invocation& invocation_;
-  bool standard_input_used_ = false;
+  bool line_taken_ = false;
   std::string prompted_target_;
   int prompts_ = 0;
 };

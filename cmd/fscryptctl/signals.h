@@ -10,4 +10,8 @@ void install_signal_handlers() noexcept;
 /// To be called where stopping leaves nothing half done, and after EINTR.
 void throw_if_interrupted();
 
+/// Waits until `fd` can be read or written (`events` as for poll(2)) or has ended. Throws
+/// interrupted, however close before the wait the signal comes; io.
+void wait_until_ready(int fd, short events);
+
 }  // namespace fscryptctl

@@ -1,0 +1,59 @@
+#include "commands.h"
+#include "fscryptctl/core/change_secret.h"
+#include "invocation.h"
+#include "report.h"
+#include "secret_input.h"
+
+namespace fscryptctl {
+namespace {
+
+Json json_of_copies(const std::vector<CopyState>& copies) {
+  Json list = Json::array();
+  for (const CopyState& copy : copies) {
+    Json entry;
+    put_path(entry, "mountpoint", copy.mount_point);
+    entry["state"] = copy.written ? "written" : "stale";
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+void report(Output& out, const ChangeSecretResult& result) {
+  const ProtectorSummary& protector = result.protector;
+  out.json()["protector"] = {{"id", protector.id.hex()},
+                             {"name", protector.name},
+                             {"source", source_name(protector.source)}};
+  out.json()["copies"] = json_of_copies(result.copies);
+  const std::string what = protector.source == Source::raw_key ? "key" : "passphrase";
+  out.message("changed the " + what + " of protector \"" + protector.name + "\"");
+  for (const CopyState& copy : result.copies) {
+    if (!copy.written) {
+      out.note("the copy on " + printable(copy.mount_point) + " still opens with its own " + what);
+    }
+  }
+  out.note("old copies and backups of the metadata still open with the previous " + what);
+}
+
+}  // namespace
+
+int run_change_passphrase(Invocation& invocation) {
+  CLI::App app("replaces the passphrase or key file of a protector; no data is encrypted again");
+  ChangeSecretRequest request;
+  SecretOptions secret_options;
+  add_text(app, "PATH", "", request.path, "a directory that the protector opens");
+  add_text(app, "--protector", "P", request.protector, "the protector to change");
+  add_existing_secret_options(app, secret_options);
+  add_new_secret_options(app, secret_options);
+  invocation.add_mount_option(app);
+  invocation.add_kdf_limit_option(app);
+  invocation.parse(app);
+  Context context = invocation.make_context();
+  request.mount = invocation.globals.mount.value_or(".");
+  CommandLineSecrets secrets(secret_options, Spelling::existing_and_new, invocation);
+  const ChangeSecretResult result = change_secret(context, request, secrets);
+  invocation.out.set_changed();
+  report(invocation.out, result);
+  return invocation.out.exit_code();
+}
+
+}  // namespace fscryptctl

@@ -1,0 +1,196 @@
+#include "hints.h"
+
+#include <algorithm>
+
+#include "fscryptctl/base/bytes.h"
+
+namespace fscryptctl {
+namespace {
+
+using Hint = std::optional<std::string>;
+
+bool is_plain(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+         std::string_view("/._-+:,@%=~^").find(c) != std::string_view::npos;
+}
+
+// "~" and "=" mean something to shells at the start of a word only.
+bool is_plain_word(std::string_view word) {
+  return !word.empty() && word[0] != '~' && word[0] != '=' &&
+         std::all_of(word.begin(), word.end(), is_plain);
+}
+
+std::string single_quoted(std::string_view word) {
+  std::string quoted = "'";
+  for (const char c : word) {
+    if (c == '\'') {
+      quoted += "'\\''";
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + "'";
+}
+
+std::string dollar_quoted(std::string_view word) {
+  std::string quoted = "$'";
+  for (const char c : word) {
+    if (is_plain(c) || c == ' ') {
+      quoted += c;
+    } else {
+      quoted += "\\x" + to_hex(as_bytes({&c, 1}));
+    }
+  }
+  return quoted + "'";
+}
+
+std::string path_or(const Error& error, std::string_view placeholder) {
+  return error.path().empty() ? std::string(placeholder) : shell_quoted(error.path());
+}
+
+std::string as_root(const HintContext& context, const std::string& command) {
+  return context.root ? command : "sudo " + command;
+}
+
+Hint if_command(const HintContext& context, std::string_view name, const std::string& hint) {
+  if (!context.has_command(name)) return std::nullopt;
+  return hint;
+}
+
+Hint for_wrong_key(const Error& error, const HintContext& context) {
+  if (context.unlocked_now) {
+    const std::string path = path_or(error, "DIRECTORY");
+    const std::string rescue = context.has_command("reencrypt")
+                                   ? "run \"fscryptctl reencrypt " + path + "\" or copy"
+                                   : "copy";
+    return path + " is unlocked now: " + rescue + " your files out before locking or rebooting";
+  }
+  return if_command(context, "recovery create", "a recovery key is accepted here too");
+}
+
+Hint for_not_managed(const HintContext& context) {
+  if (context.google_fscrypt_mount) {
+    return if_command(
+        context, "import google-fscrypt",
+        as_root(context, "fscryptctl import google-fscrypt " +
+                             shell_quoted(*context.google_fscrypt_mount) + " --dry-run"));
+  }
+  return if_command(context, "restore", "fscryptctl restore BACKUP");
+}
+
+Hint for_not_empty(const Error& error, const HintContext& context) {
+  if (context.has_command("convert")) {
+    return "fscryptctl convert " + path_or(error, "DIRECTORY");
+  }
+  return "encrypt a new directory with --create, then move the files into it";
+}
+
+Hint for_ambiguous(const Error& error) {
+  if (error.candidates().empty()) return std::nullopt;
+  std::string list;
+  for (const std::string& candidate : error.candidates()) {
+    list += (list.empty() ? "" : ", ") + printable(candidate);
+  }
+  return "one of: " + list;
+}
+
+Hint for_status(const Error& error) {
+  if (error.path().empty()) return std::nullopt;
+  return "fscryptctl status " + shell_quoted(error.path());
+}
+
+}  // namespace
+
+bool HintContext::has_command(std::string_view name) const noexcept {
+  return std::any_of(commands.begin(), commands.end(),
+                     [name](const Command& command) { return command.name == name; });
+}
+
+std::optional<std::string> hint_for(const Error& error, const HintContext& context) {
+  switch (error.code()) {
+    case Errc::io:
+    case Errc::no_space:
+    case Errc::declined:
+      return std::nullopt;
+    case Errc::key_quota:
+      return "lock other directories first, or raise /proc/sys/kernel/keys/maxkeys";
+    case Errc::internal:
+      return "this is a mistake in fscryptctl: please report it";
+    case Errc::usage:
+      if (context.malformed_key_file) return "a newline at its end, or text? see --key-format";
+      return std::nullopt;
+    case Errc::missing_input:
+      return std::nullopt;
+    case Errc::ambiguous:
+      return for_ambiguous(error);
+    case Errc::not_a_directory:
+      return std::nullopt;
+    case Errc::filesystem_root:
+      return "make a directory below it and encrypt that";
+    case Errc::wrong_key:
+      return for_wrong_key(error, context);
+    case Errc::no_such_path:
+    case Errc::no_such_user:
+      return std::nullopt;
+    case Errc::not_set_up:
+      return as_root(context, "fscryptctl setup " + path_or(error, "MOUNTPOINT"));
+    case Errc::not_managed:
+      return for_not_managed(context);
+    case Errc::not_encrypted:
+      return std::nullopt;
+    case Errc::no_such_policy:
+    case Errc::no_such_protector:
+      return for_status(error);
+    case Errc::files_in_use:
+      return "close it, then lock again; \"fscryptctl unlock " + path_or(error, "DIRECTORY") +
+             "\" undoes this";
+    case Errc::other_users:
+      return as_root(context, "fscryptctl lock --all-users " + path_or(error, "DIRECTORY"));
+    case Errc::metadata_locked:
+      return "another fscryptctl is writing here: try again when it has ended";
+    case Errc::not_enabled:
+      return as_root(context,
+                     "fscryptctl setup " + path_or(error, "MOUNTPOINT") + " --enable-encryption");
+    case Errc::no_kernel_support:
+      return "it needs a kernel with CONFIG_FS_ENCRYPTION";
+    case Errc::filesystem:
+      return "ext4 and f2fs can encrypt directories";
+    case Errc::mode:
+      return "without --contents and --filenames the usual ciphers are taken";
+    case Errc::policy_version:
+      return std::nullopt;
+    case Errc::permission:
+      if (context.root) return std::nullopt;
+      return "try sudo";
+    case Errc::corrupt_metadata:
+    case Errc::untrusted_metadata:
+      return if_command(context, "check", "fscryptctl check");
+    case Errc::newer_format:
+      return "it needs a newer version of fscryptctl";
+    case Errc::last_way:
+      return if_command(context, "policy add-protector",
+                        "add another first: fscryptctl policy add-protector " +
+                            path_or(error, "PATH") + " --source passphrase");
+    case Errc::not_empty:
+      return for_not_empty(error, context);
+    case Errc::already_encrypted:
+      return for_status(error);
+    case Errc::in_use:
+      return std::nullopt;
+    case Errc::kdf_limit:
+      return "if you trust where it comes from: --kdf-limit MIB";
+    case Errc::unexpected:
+    case Errc::interrupted:
+      return std::nullopt;
+  }
+  return std::nullopt;
+}
+
+std::string shell_quoted(std::string_view word) {
+  if (word.starts_with('-')) return shell_quoted("./" + std::string(word));
+  if (is_plain_word(word)) return std::string(word);
+  if (printable(word) != word) return dollar_quoted(word);
+  return single_quoted(word);
+}
+
+}  // namespace fscryptctl

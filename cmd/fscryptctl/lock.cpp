@@ -1,0 +1,199 @@
+#include "fscryptctl/core/lock.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+
+#include "commands.h"
+#include "fscryptctl/core/users.h"
+#include "invocation.h"
+#include "report.h"
+#include "signals.h"
+#include "table.h"
+
+namespace fscryptctl {
+namespace {
+
+struct Arguments {
+  std::vector<std::string> paths;
+  bool all = false;
+  bool all_users = false;
+  std::optional<unsigned> wait_seconds;
+};
+
+std::string count(std::size_t number, const std::string& one, const std::string& many) {
+  return std::to_string(number) + " " + (number == 1 ? one : many);
+}
+
+std::size_t count_processes(const std::vector<Holder>& holders) {
+  std::vector<pid_t> pids;
+  for (const Holder& holder : holders) {
+    if (std::find(pids.begin(), pids.end(), holder.pid) == pids.end()) pids.push_back(holder.pid);
+  }
+  return pids.size();
+}
+
+Error in_use(const LockResult& result, const std::string& name) {
+  const std::size_t processes = count_processes(result.scan.holders);
+  const std::string who = result.scan.holders.empty()
+                              ? "files are still in use"
+                              : count(processes, "process uses it", "processes use it");
+  return Error(Errc::files_in_use, printable(name) + " is not completely locked: " + who)
+      .with_path(name);
+}
+
+Error other_users(const LockResult& result, const std::string& name) {
+  const std::string who = count(result.key.user_count, "other user", "other users");
+  return Error(Errc::other_users, printable(name) + " is still unlocked for " + who +
+                                      (result.changed ? " (your own key is removed)" : ""))
+      .with_path(name);
+}
+
+void show_holders(Output& out, const LockResult& result) {
+  Table table({"PID", "USER", "COMMAND", "HOW", "PATH"});
+  for (const Holder& holder : result.scan.holders) {
+    const std::string mark = holder.pid == ::getppid() ? " (this shell)" : "";
+    table.add({holder.pid == 0 ? "-" : std::to_string(holder.pid), user_name(holder.uid),
+               holder.command, holder.kind, holder.path + mark});
+  }
+  if (!table.empty()) out.message(table.text());
+  if (!result.scan.complete) out.note("other users' processes are not visible; try sudo");
+}
+
+Json json_of_result(const LockResult& result, const std::string& name) {
+  Json object;
+  put_path(object, "path", name);
+  object["ok"] = result.locked();
+  object["changed"] = result.changed;
+  object["key_identifier"] = result.key_identifier.hex();
+  put_key(object, result.key);
+  object["other_users"] =
+      result.key.state == KeyState::present ? Json(result.key.user_count) : Json(0);
+  object["holders"] = json_list(result.scan.holders);
+  object["holders_complete"] = result.scan.complete;
+  return object;
+}
+
+void report(Output& out, const LockResult& result, const std::string& name) {
+  if (result.changed) out.set_changed();
+  Json object = json_of_result(result, name);
+  if (result.locked()) {
+    out.message(result.changed ? "locked " + printable(name)
+                               : printable(name) + " is locked already");
+  } else {
+    const bool busy = result.key.state == KeyState::incompletely_removed;
+    const Error error = busy ? in_use(result, name) : other_users(result, name);
+    out.hints.holders_complete = result.scan.complete;
+    object["reason"] = errc_info(error.code()).reason;
+    object["error"] = out.error_json(error);
+    out.error(error);
+    if (busy) show_holders(out, result);
+  }
+  out.json()["results"].push_back(std::move(object));
+}
+
+void report_failure(Output& out, const Error& error, const std::string& name) {
+  if (error.code() == Errc::interrupted) throw error;
+  Json object;
+  put_path(object, "path", name);
+  object["ok"] = false;
+  object["changed"] = false;
+  object["error"] = out.error_json(error);
+  out.error(error);
+  out.json()["results"].push_back(std::move(object));
+}
+
+/// Our own working directory may lie inside what is to be locked and would keep the key busy.
+/// Returns where relative paths start.
+std::filesystem::path leave_working_directory() {
+  std::filesystem::path here = std::filesystem::current_path();
+  if (::chdir("/") != 0) throw system_error(errno, "changing to /");
+  return here;
+}
+
+void lock_paths(Invocation& invocation, Context& context, const Arguments& arguments,
+                const LockRequest& request) {
+  const std::filesystem::path here = leave_working_directory();
+  for (const std::string& path : arguments.paths) {
+    throw_if_interrupted();
+    try {
+      report(invocation.out, lock_directory(context, (here / path).string(), request), path);
+    } catch (const Error& error) {
+      report_failure(invocation.out, error, path);
+    }
+  }
+}
+
+void lock_all_of(Invocation& invocation, Context& context, const Filesystem& filesystem,
+                 const LockRequest& request) {
+  for (const LockResult& result : lock_filesystem(context, filesystem, request)) {
+    report(invocation.out, result,
+           result.paths.empty() ? "policy " + result.key_identifier.hex() : result.paths.back());
+  }
+}
+
+void lock_everything(Invocation& invocation, Context& context, const Arguments& arguments,
+                     const LockRequest& request) {
+  const std::filesystem::path here = leave_working_directory();
+  if (arguments.paths.empty()) {
+    for (const Filesystem& filesystem : local_filesystems(context)) {
+      if (filesystem.trusted()) lock_all_of(invocation, context, filesystem, request);
+    }
+  }
+  for (const std::string& mount_point : arguments.paths) {
+    try {
+      const Filesystem filesystem = filesystem_of_path(context, (here / mount_point).string());
+      static_cast<void>(filesystem.require_metadata());
+      lock_all_of(invocation, context, filesystem, request);
+    } catch (const Error& error) {
+      report_failure(invocation.out, error, mount_point);
+    }
+  }
+  if (invocation.out.json()["results"].empty()) invocation.out.message("nothing is unlocked");
+}
+
+int run(Invocation& invocation, CLI::App& app, Arguments& arguments) {
+  app.add_flag("--all-users", arguments.all_users, "also for other users; needs root");
+  add_number(app, "--wait", "SECONDS", arguments.wait_seconds,
+             "how long to wait for files in use (1)");
+  invocation.parse(app);
+  if (!arguments.all && arguments.paths.empty()) {
+    throw Error(Errc::missing_input, "name the directory to lock, or use --all");
+  }
+  Context context = invocation.make_context();
+  if (arguments.all_users && context.caller.uid != 0) {
+    throw Error(Errc::permission, "only root can lock for all users");
+  }
+  LockRequest request;
+  request.all_users = arguments.all_users;
+  if (arguments.wait_seconds) request.wait = std::chrono::seconds(*arguments.wait_seconds);
+  invocation.out.json()["results"] = Json::array();
+  if (arguments.all) {
+    lock_everything(invocation, context, arguments, request);
+  } else {
+    lock_paths(invocation, context, arguments, request);
+  }
+  return invocation.out.exit_code();
+}
+
+}  // namespace
+
+int run_lock(Invocation& invocation) {
+  CLI::App app("makes the files of encrypted directories unreadable");
+  Arguments arguments;
+  add_text(app, "PATH", "", arguments.paths, "encrypted directories; with --all, mount points");
+  app.add_flag("--all", arguments.all, "everything on these filesystems, or on all");
+  return run(invocation, app, arguments);
+}
+
+int run_purge(Invocation& invocation) {
+  CLI::App app("locks everything on filesystems: another name for lock --all");
+  Arguments arguments;
+  arguments.all = true;
+  add_text(app, "MOUNTPOINT", "", arguments.paths, "mount points")->required();
+  return run(invocation, app, arguments);
+}
+
+}  // namespace fscryptctl

@@ -1,0 +1,122 @@
+#include "output.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "fscryptctl/base/bytes.h"
+#include "fscryptctl/crypto/base64.h"
+#include "signals.h"
+
+namespace fscryptctl {
+namespace {
+
+void write_all(int fd, std::string_view text, const std::string& what) {
+  while (!text.empty()) {
+    const ssize_t written = write(fd, text.data(), text.size());
+    if (written >= 0) {
+      text.remove_prefix(static_cast<std::size_t>(written));
+    } else if (errno == EAGAIN) {
+      wait_until_ready(fd, POLLOUT);
+    } else if (errno == EINTR) {
+      throw_if_interrupted();
+    } else {
+      throw system_error(errno, what);
+    }
+  }
+}
+
+int exit_code_of(const Error& error) {
+  const int code = errc_info(error.code()).exit_code;
+  return error.code() == Errc::interrupted ? 128 + error.sys_errno() : code;
+}
+
+}  // namespace
+
+void Output::data(std::string_view text) {
+  if (!settings_.json) write_all(out_fd_, text, "standard output");
+}
+
+void Output::to_standard_error(const std::string& text) {
+  try {
+    write_all(err_fd_, text, "standard error");
+  } catch (const Error&) {
+    // There is nobody left to tell; the exit code still says what happened.
+  }
+}
+
+void Output::message_line(std::string_view prefix, std::string_view text) {
+  to_standard_error(std::string(prefix) + printable(text) + "\n");
+}
+
+void Output::usage(std::string_view text) {
+  if (!settings_.json) to_standard_error(std::string(text));
+}
+
+void Output::note(std::string_view text) {
+  if (!settings_.quiet) message_line("note: ", text);
+}
+
+void Output::verbose(std::string_view text) {
+  if (settings_.verbose) message_line("", text);
+}
+
+void Output::message(std::string_view text) {
+  if (!settings_.quiet && !settings_.json) message_line("", text);
+}
+
+void Output::error(const Error& error) {
+  const bool interrupted = error.code() == Errc::interrupted;
+  if (exit_code_ == 0 || interrupted) {
+    exit_code_ = exit_code_of(error);
+    error_ = error_json(error);
+  }
+  if (!settings_.json) error_text(error);
+}
+
+void Output::error_text(const Error& error) {
+  message_line("error: ", error.what());
+  const std::optional<std::string> hint = hint_for(error, hints);
+  if (hint) message_line("hint: ", *hint);
+}
+
+Json Output::error_json(const Error& error) const {
+  const ErrcInfo info = errc_info(error.code());
+  Json object = Json::object();
+  object["code"] = info.code;
+  object["reason"] = info.reason;
+  object["message"] = printable(error.what());
+  if (const auto hint = hint_for(error, hints)) object["hint"] = printable(*hint);
+  if (!error.path().empty()) put_path(object, "path", error.path());
+  object["candidates"] = Json::array();
+  for (const std::string& candidate : error.candidates()) {
+    object["candidates"].push_back(printable(candidate));
+  }
+  return object;
+}
+
+void Output::finish(int exit_code) {
+  if (!settings_.json) return;
+  Json object = Json::object();
+  object["schema"] = 1;
+  object["command"] = printable(command_);
+  object["ok"] = exit_code == 0;
+  object["changed"] = changed_;
+  object.update(json_);
+  if (!error_.is_null()) object["error"] = error_;
+  // Bytes that are not UTF-8 belong into put_path; should any get here, the rest must still arrive.
+  write_all(out_fd_, object.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n",
+            "standard output");
+}
+
+void put_path(Json& object, const std::string& key, std::string_view bytes) {
+  if (is_utf8(bytes)) {
+    object[key] = bytes;
+    return;
+  }
+  object[key] = printable(bytes);
+  object[key + "_base64"] = base64_encode(as_bytes(bytes));
+}
+
+}  // namespace fscryptctl

@@ -1,0 +1,42 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "fscryptctl/core/status.h"
+#include "fscryptctl/kernel/holders.h"
+#include "output.h"
+
+namespace fscryptctl {
+
+/// The words and objects that scripts read (the JSON contract is in fscryptctl(1), "JSON").
+
+[[nodiscard]] std::string key_state_name(KeyState state);
+void put_key(Json& object, const KeyStatus& key);
+[[nodiscard]] Json json_of(const EncryptionOptions& options);
+[[nodiscard]] Json json_of(const KdfCosts& costs);
+[[nodiscard]] Json json_of(const KernelPolicy& policy);
+[[nodiscard]] Json json_of(const FilesystemStatus& filesystem);
+[[nodiscard]] Json json_of(const ProtectorStatus& protector);
+[[nodiscard]] Json json_of(const PolicyStatus& policy);
+[[nodiscard]] Json json_of(const DirectoryStatus& directory);
+[[nodiscard]] Json json_of(const DamagedRecord& damaged);
+[[nodiscard]] Json json_of(const Holder& holder);
+
+template <class Item>
+[[nodiscard]] Json json_list(const std::vector<Item>& items) {
+  Json list = Json::array();
+  for (const Item& item : items) list.push_back(json_of(item));
+  return list;
+}
+
+/// "locked", "unlocked", "partly locked", "damaged", "missing", "not encrypted"
+[[nodiscard]] std::string state_word(const DirectoryStatus& directory);
+/// `passphrase "private"`, `login`, `key file "backup"`
+[[nodiscard]] std::string way_in(const ProtectorSummary& protector);
+/// All ways in, separated by commas.
+[[nodiscard]] std::string ways_in(const DirectoryStatus& directory);
+/// "AES-256-XTS / AES-256-CTS, version 2"
+[[nodiscard]] std::string describe(const KernelPolicy& policy);
+
+}  // namespace fscryptctl

@@ -1,0 +1,260 @@
+#include "secret_input.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "fscryptctl/crypto/secret.h"
+#include "secret_file.h"
+#include "terminal.h"
+
+namespace fscryptctl {
+namespace {
+
+constexpr std::size_t kKeySize = ProtectorKey::kSize;
+// Enough for a key in any format with room for a mistake to be seen.
+constexpr std::size_t kMaxKeyText = 4096;
+
+SecretBytes copy_of(const SecretBytes& secret) { return SecretBytes(secret.view()); }
+
+bool accepts(const SecretProvider::Request& request, Source kind) {
+  return std::any_of(request.ways.begin(), request.ways.end(), [kind](Method way) {
+    return kind == Source::raw_key ? way == Method::raw_key : is_hashed(way);
+  });
+}
+
+bool only_login(const SecretProvider::Request& request) {
+  return std::all_of(request.ways.begin(), request.ways.end(),
+                     [](Method way) { return way == Method::login; });
+}
+
+KeyFormat key_format_from(const std::string& name) {
+  if (name == "raw") return KeyFormat::raw;
+  if (name == "hex") return KeyFormat::hex;
+  if (name == "base64") return KeyFormat::base64;
+  throw Error(Errc::usage, "invalid key format: " + name);
+}
+
+const char* format_name(KeyFormat format) {
+  switch (format) {
+    case KeyFormat::raw:
+      return "raw";
+    case KeyFormat::hex:
+      return "hex";
+    case KeyFormat::base64:
+      return "base64";
+  }
+  return "";
+}
+
+}  // namespace
+
+void add_existing_secret_options(CLI::App& app, SecretOptions& options) {
+  add_text(app, "--passphrase-file", "FILE", options.passphrase_file,
+           "passphrase: the first line of a file, - for standard input");
+  add_text(app, "--key-file", "FILE", options.key_file,
+           "raw key: a file of 32 bytes, - for standard input");
+  const auto assign = [&options](const CLI::results_t& results) {
+    options.key_format = key_format_from(results.front());
+    return true;
+  };
+  app.add_option("--key-format", assign, "how key files are written (default: raw)")
+      ->type_name("raw|hex|base64");
+}
+
+void add_new_secret_options(CLI::App& app, SecretOptions& options) {
+  add_text(app, "--new-passphrase-file", "FILE", options.new_passphrase_file, "new passphrase");
+  add_text(app, "--new-key-file", "FILE", options.new_key_file, "new raw key");
+}
+
+CommandLineSecrets::CommandLineSecrets(const SecretOptions& options, Spelling spelling,
+                                       Invocation& invocation)
+    : given_{Given{"--passphrase-file", options.passphrase_file, Source::passphrase},
+             Given{"--key-file", options.key_file, Source::raw_key},
+             Given{"--new-passphrase-file", options.new_passphrase_file, Source::passphrase},
+             Given{"--new-key-file", options.new_key_file, Source::raw_key}},
+      key_format_(options.key_format),
+      spelling_(spelling),
+      invocation_(invocation) {
+  require_consistent();
+}
+
+void CommandLineSecrets::require_consistent() const {
+  for (std::size_t i = 0; i < kSlots; ++i) {
+    for (std::size_t j = i + 1; j < kSlots; ++j) {
+      const Given& a = given_[i];
+      const Given& b = given_[j];
+      if (!a.file || !b.file) continue;
+      const std::string both = std::string(a.option) + " and " + b.option;
+      if (a.kind != b.kind && *a.file == *b.file && *a.file != "-") {
+        throw Error(Errc::usage, both + " name the same file").with_path(*a.file);
+      }
+      const bool both_new = spelling_ == Spelling::all_new || i >= kNewPassphrase;
+      if (both_new) throw Error(Errc::usage, both + " both give the new secret");
+    }
+  }
+}
+
+bool CommandLineSecrets::opens(Slot slot) const {
+  return given_[slot].file && (spelling_ == Spelling::all_new || slot < kNewPassphrase);
+}
+
+CommandLineSecrets::Given* CommandLineSecrets::given_new(Source kind) {
+  const std::size_t first = spelling_ == Spelling::all_new ? kPassphrase : kNewPassphrase;
+  for (std::size_t slot = first; slot < kSlots; ++slot) {
+    Given& given = given_[slot];
+    if (!given.file) continue;
+    const bool key_wanted = kind == Source::raw_key;
+    if (key_wanted != (given.kind == Source::raw_key)) {
+      throw Error(Errc::usage, std::string(given.option) + " does not fit: a new " +
+                                   (key_wanted ? "raw key" : "passphrase") + " is needed");
+    }
+    return &given;
+  }
+  return nullptr;
+}
+
+Secret CommandLineSecrets::take(Given& given) {
+  if (given.file == "-") {
+    // Standard input holds them in the order of the slots, whatever is asked for first.
+    for (Given* other = given_.data(); other != &given; ++other) {
+      if (other->file == "-" && !other->bytes) other->bytes = read(*other);
+    }
+  }
+  if (!given.bytes) given.bytes = read(given);
+  return {given.kind, copy_of(*given.bytes)};
+}
+
+SecretBytes CommandLineSecrets::read(const Given& given) {
+  if (given.kind != Source::raw_key) return SecretFile(*given.file).line();
+  if (*given.file != "-") return read_key(*given.file);
+  SecretFile input("-");
+  if (key_format_ != KeyFormat::raw) return decoded_key(input.line(), input.name());
+  // Of a pipe exactly the key is read: waiting for its end could be waiting for ever.
+  const std::uint64_t size = input.remaining().value_or(kKeySize);
+  if (size > kKeySize && last_on_standard_input(given)) {
+    refuse_key(input.name(), "has " + std::to_string(size) + " bytes, expected 32");
+  }
+  return decoded_key(input.bytes(kKeySize), input.name());
+}
+
+bool CommandLineSecrets::last_on_standard_input(const Given& given) const {
+  return std::none_of(&given + 1, given_.data() + kSlots,
+                      [](const Given& other) { return other.file == "-"; });
+}
+
+SecretBytes CommandLineSecrets::read_key(const std::string& file) {
+  SecretFile input(file);
+  const std::optional<std::uint64_t> size = input.remaining();
+  if (size > kMaxKeyText) {
+    refuse_key(file, "has " + std::to_string(*size) + " bytes, expected 32");
+  }
+  return decoded_key(input.bytes(kMaxKeyText), file);
+}
+
+SecretBytes CommandLineSecrets::decoded_key(const SecretBytes& text, const std::string& file) {
+  std::optional<SecretBytes> key = decode_key(text, key_format_);
+  if (key) return std::move(*key);
+  if (key_format_ != KeyFormat::raw) {
+    refuse_key(file, std::string("does not hold 32 bytes as ") + format_name(key_format_));
+  }
+  refuse_key(file, "has " + std::to_string(text.size()) + " bytes, expected 32");
+}
+
+void CommandLineSecrets::refuse_key(const std::string& file, const std::string& problem) {
+  invocation_.out.hints.malformed_key_file = key_format_ == KeyFormat::raw;
+  throw Error(Errc::usage, "key file " + file + " " + problem).with_path(file);
+}
+
+std::optional<Secret> CommandLineSecrets::existing(const Request& request) {
+  const bool given = opens(kPassphrase) || opens(kKey) || opens(kNewPassphrase) || opens(kNewKey);
+  if (given) return next_given(request);
+  if (!accepts(request, Source::passphrase)) {
+    throw Error(Errc::missing_input, request.target + " opens with a raw key: give --key-file");
+  }
+  if (isatty(STDIN_FILENO) == 0) return line_of_standard_input();
+  return prompt_existing(request);
+}
+
+std::optional<Secret> CommandLineSecrets::next_given(const Request& request) {
+  bool any_fits = false;
+  for (std::size_t i = 0; i < kSlots; ++i) {
+    Given& given = given_[i];
+    if (!opens(static_cast<Slot>(i)) || !accepts(request, given.kind)) continue;
+    any_fits = true;
+    if (std::exchange(given.handed_out, true)) continue;
+    return take(given);
+  }
+  if (any_fits) return std::nullopt;
+  const bool key = accepts(request, Source::raw_key);
+  throw Error(Errc::missing_input,
+              request.target + (key ? " opens with a raw key: give --key-file"
+                                    : " opens with a passphrase: give --passphrase-file"));
+}
+
+std::optional<Secret> CommandLineSecrets::line_of_standard_input() {
+  if (std::exchange(line_taken_, true)) return std::nullopt;
+  return Secret{Source::passphrase, SecretFile("-").line()};
+}
+
+std::optional<Secret> CommandLineSecrets::prompt_existing(const Request& request) {
+  if (std::exchange(prompted_target_, request.target) != request.target) prompts_ = 0;
+  if (prompts_ == kTries) return std::nullopt;
+  std::optional<Terminal> terminal;
+  if (!invocation_.globals.no_prompt) terminal = Terminal::open();
+  if (!terminal) {
+    throw Error(Errc::missing_input,
+                "no passphrase for " + request.target + ": give --passphrase-file");
+  }
+  if (prompts_ > 0) {
+    const int left = kTries - prompts_;
+    terminal->say("wrong passphrase, " + std::to_string(left) +
+                  (left == 1 ? " try left" : " tries left"));
+  }
+  ++prompts_;
+  const char* const what = only_login(request) ? "login password for " : "passphrase for ";
+  SecretBytes secret = terminal->read_secret(what + printable(request.target) + ": ");
+  if (secret.empty()) throw Error(Errc::usage, "the passphrase is empty");
+  return Secret{Source::passphrase, std::move(secret)};
+}
+
+Secret CommandLineSecrets::fresh(Source kind, const std::string& target) {
+  if (Given* given = given_new(kind)) {
+    Secret secret = take(*given);
+    secret.kind = kind;
+    return secret;
+  }
+  const bool all_new = spelling_ == Spelling::all_new;
+  if (kind == Source::raw_key) {
+    throw Error(Errc::missing_input,
+                std::string("no new raw key: give ") + (all_new ? "--key-file" : "--new-key-file"));
+  }
+  return {kind, prompt_fresh(kind, target)};
+}
+
+SecretBytes CommandLineSecrets::prompt_fresh(Source kind, const std::string& target) {
+  // What makes something new is never taken from a standard input that nobody spoke of.
+  std::optional<Terminal> terminal;
+  if (!invocation_.globals.no_prompt && isatty(STDIN_FILENO) != 0) terminal = Terminal::open();
+  if (!terminal) {
+    throw Error(
+        Errc::missing_input,
+        std::string("no new passphrase: give ") +
+            (spelling_ == Spelling::all_new ? "--passphrase-file" : "--new-passphrase-file"));
+  }
+  const char* const what = kind == Source::login ? "login password for " : "new passphrase for ";
+  const std::string prompt = what + printable(target) + ": ";
+  for (int i = 0; i < kTries; ++i) {
+    SecretBytes secret = terminal->read_secret(prompt);
+    if (secret.empty()) {
+      terminal->say("a passphrase must not be empty");
+      continue;
+    }
+    if (equal_secrets(secret, terminal->read_secret("the same again: "))) return secret;
+    terminal->say("that was not the same");
+  }
+  throw Error(Errc::usage, "no passphrase was given twice");
+}
+
+}  // namespace fscryptctl
