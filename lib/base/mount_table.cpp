@@ -48,32 +48,13 @@ std::optional<dev_t> parse_device(std::string_view text) {
   return makedev(*major_number, *minor_number);
 }
 
-bool is_octal(char c) { return c >= '0' && c <= '7'; }
-
-/// The kernel writes awkward bytes as a backslash and three octal digits, a backslash among them,
-/// so that any other backslash is no escape and stays.
-std::string decode_octal(std::string_view text) {
-  std::string decoded;
-  decoded.reserve(text.size());
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\' && i + 3 < text.size() && text[i + 1] <= '3' && is_octal(text[i + 1]) &&
-        is_octal(text[i + 2]) && is_octal(text[i + 3])) {
-      const int value = (text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0');
-      decoded.push_back(static_cast<char>(value));
-      i += 3;
-    } else {
-      decoded.push_back(text[i]);
-    }
-  }
-  return decoded;
-}
-
 /// The kernel writes "rw" or "ro" first; a later "ro" may be part of some filesystem's own option.
 bool starts_read_only(std::string_view options) { return split(options, ',').front() == "ro"; }
 
 std::vector<std::string> decode_options(std::string_view text) {
   std::vector<std::string> options;
-  for (const std::string_view option : split(text, ',')) options.push_back(decode_octal(option));
+  for (const std::string_view option : split(text, ','))
+    options.push_back(decode_octal_escapes(option));
   return options;
 }
 
@@ -93,10 +74,10 @@ std::optional<Mount> parse_line(std::string_view line) {
   mount.id = *id;
   mount.parent_id = *parent_id;
   mount.device = *device;
-  mount.root = decode_octal(fields[3]);
-  mount.mount_point = decode_octal(fields[4]);
-  mount.type = decode_octal(dash[1]);
-  mount.source = decode_octal(dash[2]);
+  mount.root = decode_octal_escapes(fields[3]);
+  mount.mount_point = decode_octal_escapes(fields[4]);
+  mount.type = decode_octal_escapes(dash[1]);
+  mount.source = decode_octal_escapes(dash[2]);
   mount.read_only = starts_read_only(fields[5]) || starts_read_only(dash[3]);
   mount.filesystem_options = decode_options(dash[3]);
   return mount;

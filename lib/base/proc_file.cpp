@@ -9,6 +9,16 @@
 #include "fscryptctl/base/file.h"
 
 namespace fscryptctl {
+namespace {
+
+bool is_octal(char c) { return c >= '0' && c <= '7'; }
+
+/// Three octal digits that make a byte.
+bool is_octal_byte(std::string_view digits) {
+  return digits.size() == 3 && std::ranges::all_of(digits, is_octal) && digits[0] <= '3';
+}
+
+}  // namespace
 
 std::optional<std::string> read_proc_file(int dirfd, const std::string& name, std::size_t limit) {
   const UniqueFd file(openat(dirfd, name.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
@@ -27,6 +37,22 @@ std::optional<std::string> read_proc_file(int dirfd, const std::string& name, st
   }
   text.resize(used);
   return text;
+}
+
+std::string decode_octal_escapes(std::string_view text) {
+  std::string decoded;
+  decoded.reserve(text.size());
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const std::string_view digits = text.substr(i + 1, 3);
+    if (text[i] != '\\' || !is_octal_byte(digits)) {
+      decoded.push_back(text[i]);
+      continue;
+    }
+    const int value = (digits[0] - '0') * 64 + (digits[1] - '0') * 8 + (digits[2] - '0');
+    decoded.push_back(static_cast<char>(value));
+    i += digits.size();
+  }
+  return decoded;
 }
 
 }  // namespace fscryptctl

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <optional>
 #include <string>
+#include <string_view>
 
 namespace fscryptctl {
 
@@ -11,5 +12,9 @@ namespace fscryptctl {
 /// nullopt if it cannot be opened or read to its end: such files vanish with what they describe.
 [[nodiscard]] std::optional<std::string> read_proc_file(int dirfd, const std::string& name,
                                                         std::size_t limit);
+
+/// The kernel writes awkward bytes of names there as a backslash and three octal digits, a backslash
+/// among them, so that any other backslash is no escape and stays.
+[[nodiscard]] std::string decode_octal_escapes(std::string_view text);
 
 }  // namespace fscryptctl
