@@ -210,6 +210,8 @@ FileInfo file_info(int fd) {
 NamedFile open_named(const std::string& path) {
   const auto failure = [&](int code) {
     Error error = system_error(code, printable(path));
+    // Where something on the way is no directory, there is nothing of this name.
+    if (code == ENOTDIR) error = Error(Errc::no_such_path, error.what(), code);
     error.with_path(path);
     return error;
   };
