@@ -57,8 +57,7 @@ TEST_CASE("what yaml-cpp would let through is refused") {
                            "a:\tb\n",
                            "a: 1\r\n",
                            "a: \xc3\xbc\n",
-                           "\xef\xbb\xbf"
-                           "a: 1\n",
+                           "\xef\xbb\xbfkey: 1\n",
                            "a: [1\n",
                            "a: \"\\ud800\"\n",
                            "a: b: c\n",
