@@ -23,6 +23,7 @@ struct Typed {
   bool iv_ino_lblk_64 = false;
   bool iv_ino_lblk_32 = false;
   std::optional<std::string> mode;
+  bool no_recovery_key = false;
 };
 
 Source parse_source(const std::string& name) {
@@ -135,7 +136,7 @@ void add_options(CLI::App& app, EncryptRequest& request, Typed& typed) {
   app.add_flag("--iv-ino-lblk-32", typed.iv_ino_lblk_32, "for inline encryption (eMMC)");
   add_text(app, "--mode", "OCTAL|keep", typed.mode, "permissions of the directory");
   app.add_flag("--no-unlock", request.leave_locked, "leave it locked");
-  app.add_flag("--no-recovery-key", "make no recovery key; none is made anyway");
+  app.add_flag("--no-recovery-key", typed.no_recovery_key, "make no recovery key (none is made)");
 }
 
 void report(Invocation& invocation, Context& context, const EncryptRequest& request,

@@ -85,7 +85,7 @@ Hint for_not_empty(const Error& error, const HintContext& context) {
   return "encrypt a new directory with --create, then move the files into it";
 }
 
-Hint for_ambiguous(const Error& error) {
+Hint for_candidates(const Error& error) {
   if (error.candidates().empty()) return std::nullopt;
   std::string list;
   for (const std::string& candidate : error.candidates()) {
@@ -120,9 +120,8 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
       if (context.malformed_key_file) return "a newline at its end, or text? see --key-format";
       return std::nullopt;
     case Errc::missing_input:
-      return std::nullopt;
     case Errc::ambiguous:
-      return for_ambiguous(error);
+      return for_candidates(error);
     case Errc::not_a_directory:
       return std::nullopt;
     case Errc::filesystem_root:

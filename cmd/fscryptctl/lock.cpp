@@ -51,15 +51,14 @@ Error other_users(const LockResult& result, const std::string& name) {
       .with_path(name);
 }
 
-void show_holders(Output& out, const LockResult& result) {
+std::string table_of_holders(const LockResult& result) {
   Table table({"PID", "USER", "COMMAND", "HOW", "PATH"});
   for (const Holder& holder : result.scan.holders) {
     const std::string mark = holder.pid == ::getppid() ? " (this shell)" : "";
     table.add({holder.pid == 0 ? "-" : std::to_string(holder.pid), user_name(holder.uid),
                holder.command, holder.kind, holder.path + mark});
   }
-  if (!table.empty()) out.message(table.text());
-  if (!result.scan.complete) out.note("other users' processes are not visible; try sudo");
+  return table.text();
 }
 
 Json json_of_result(const LockResult& result, const std::string& name) {
@@ -85,11 +84,10 @@ void report(Output& out, const LockResult& result, const std::string& name) {
   } else {
     const bool busy = result.key.state == KeyState::incompletely_removed;
     const Error error = busy ? in_use(result, name) : other_users(result, name);
-    out.hints.holders_complete = result.scan.complete;
     object["reason"] = errc_info(error.code()).reason;
     object["error"] = out.error_json(error);
-    out.error(error);
-    if (busy) show_holders(out, result);
+    out.error(error, table_of_holders(result));
+    if (!result.scan.complete) out.note("other users' processes are not visible; try sudo");
   }
   out.json()["results"].push_back(std::move(object));
 }

@@ -66,17 +66,18 @@ void Output::message(std::string_view text) {
   if (!settings_.quiet && !settings_.json) message_line("", text);
 }
 
-void Output::error(const Error& error) {
+void Output::error(const Error& error, std::string_view details) {
   const bool interrupted = error.code() == Errc::interrupted;
   if (exit_code_ == 0 || interrupted) {
     exit_code_ = exit_code_of(error);
     error_ = error_json(error);
   }
-  if (!settings_.json) error_text(error);
+  if (!settings_.json) error_text(error, details);
 }
 
-void Output::error_text(const Error& error) {
+void Output::error_text(const Error& error, std::string_view details) {
   message_line("error: ", error.what());
+  to_standard_error(std::string(details));
   const std::optional<std::string> hint = hint_for(error, hints);
   if (hint) message_line("hint: ", *hint);
 }

@@ -57,8 +57,9 @@ class Output {
 
   /// Reports a failure: "error: ..." and "hint: ..." on standard error, or `error` of the JSON
   /// object. Of several, all are printed and the first (or the interruption) is the object's and
-  /// makes the exit code. The command goes on or returns exit_code().
-  void error(const Error& error);
+  /// makes the exit code. The command goes on or returns exit_code(). `details` are printable lines
+  /// such as a Table's, shown between the two.
+  void error(const Error& error, std::string_view details = "");
   /// 0, or that of the first error; 128 + signal once there was an interruption.
   [[nodiscard]] int exit_code() const noexcept { return exit_code_; }
 
@@ -68,8 +69,8 @@ class Output {
 
   /// Writes the JSON object. Called once, by whoever runs commands. Throws io, interrupted.
   void finish(int exit_code);
-  /// "error: ..." and "hint: ..." on standard error in any case.
-  void error_text(const Error& error);
+  /// The text of error() in any case.
+  void error_text(const Error& error, std::string_view details = "");
 
  private:
   void to_standard_error(const std::string& text);

@@ -118,17 +118,17 @@ KdfLimits machine_kdf_limits(std::optional<std::uint64_t> raised_memory_kib) {
           std::max(kMaxMemoryKibPasses, saturating_multiply(raised, kPassesPerRaisedMemory))};
 }
 
-void require_within_limits(const KdfCosts& costs, const KdfLimits& limits) {
+std::optional<std::string> over_limit(const KdfCosts& costs, const KdfLimits& limits) {
   if (costs.memory_kib > limits.memory_kib) {
-    throw Error(Errc::kdf_limit, "hashing the passphrase takes " + mib(costs.memory_kib) +
-                                     " of memory, the limit here is " + mib(limits.memory_kib));
+    return "hashing the passphrase takes " + mib(costs.memory_kib) +
+           " of memory, the limit here is " + mib(limits.memory_kib);
   }
   // Both factors have 32 bits.
   if (std::uint64_t{costs.memory_kib} * costs.passes > limits.memory_kib_passes) {
-    throw Error(Errc::kdf_limit, "hashing the passphrase takes " + std::to_string(costs.passes) +
-                                     " passes over " + mib(costs.memory_kib) +
-                                     " of memory, more than the limit here");
+    return "hashing the passphrase takes " + std::to_string(costs.passes) + " passes over " +
+           mib(costs.memory_kib) + " of memory, more than the limit here";
   }
+  return std::nullopt;
 }
 
 WrappingKey derive_wrapping_key(const SecretBytes& passphrase, const KdfSalt& salt,

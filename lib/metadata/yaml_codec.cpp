@@ -55,7 +55,7 @@ Bytes read_bytes(const Node& node, std::size_t size) {
 template <std::size_t N>
 std::array<std::uint8_t, N> read_array(const Node& node) {
   const Bytes bytes = read_bytes(node, N);
-  std::array<std::uint8_t, N> result;
+  std::array<std::uint8_t, N> result{};
   std::copy(bytes.begin(), bytes.end(), result.begin());
   return result;
 }

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "fscryptctl/base/error.h"
 #include "fscryptctl/base/fs_identity.h"
 #include "fscryptctl/base/mount_table.h"
 #include "fscryptctl/core/filesystem.h"
@@ -21,6 +23,9 @@ struct Context {
   std::optional<Identity> user;  ///< `--user`; only root may name another
   std::string config_path;
   std::optional<std::uint64_t> kdf_limit_mib;  ///< `--kdf-limit`
+  /// Throws interrupted if the person asked to stop. Called before work that cannot be undone, and
+  /// while waiting.
+  std::function<void()> throw_if_interrupted = [] {};
 
   /// The configuration, or its defaults if there is none.
   [[nodiscard]] Config config() const;
@@ -42,6 +47,9 @@ struct Context {
 /// All filesystems fit to hold metadata, each device once, except those of network types.
 [[nodiscard]] std::vector<Filesystem> local_filesystems(const Context& context);
 
+/// Throws not_enabled or filesystem (the path is the mount point) unless it can encrypt.
+void require_encryption(const Context& context, const Filesystem& filesystem);
+
 /// A path that a user named, as far as every command wants to know it.
 struct Target {
   std::string path;
@@ -56,7 +64,25 @@ struct Target {
 /// Throws no_such_path, permission, filesystem, policy_version, io.
 [[nodiscard]] Target look_at(const Context& context, const std::string& path);
 
+/// A policy's record with the store that holds it.
+struct FoundPolicy {
+  UserStore store;
+  PolicyRecord record;
+};
+
+/// The record of a key: of `--user`, else of the caller, else, for root, of the file's owner before
+/// its own. Without `owner` root finds it with anybody who alone has one.
+/// nullopt if nobody has. Throws ambiguous, and what reading throws.
+[[nodiscard]] std::optional<FoundPolicy> find_record(const Context& context,
+                                                     const Filesystem& filesystem,
+                                                     std::optional<uid_t> owner,
+                                                     const KeyIdentifier& key);
+
+/// The error for a directory that is encrypted, but of which no record is found here. Says if
+/// google/fscrypt's metadata is there.
+[[nodiscard]] Error not_managed(const Filesystem& filesystem, const std::string& path);
+
 /// The v2 key identifier of the target. Throws not_encrypted, policy_version for v1.
-[[nodiscard]] KeyIdentifier key_identifier_of(const Target& target);
+[[nodiscard]] KeyIdentifier require_v2_key(const Target& target);
 
 }  // namespace fscryptctl

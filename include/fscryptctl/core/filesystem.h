@@ -7,7 +7,6 @@
 #include "fscryptctl/base/file.h"
 #include "fscryptctl/base/fs_identity.h"
 #include "fscryptctl/base/mount_table.h"
-#include "fscryptctl/kernel/kernel.h"
 #include "fscryptctl/metadata/store.h"
 
 namespace fscryptctl {
@@ -21,12 +20,12 @@ namespace fscryptctl {
 class Filesystem {
  public:
   /// The filesystem that an open file lies on. Throws filesystem, untrusted_metadata, io.
-  [[nodiscard]] static Filesystem of(int fd, const std::vector<Mount>& mounts, Kernel& kernel,
+  [[nodiscard]] static Filesystem of(int fd, const std::vector<Mount>& mounts,
                                      const std::string& path);
 
   /// `mount` itself, if it is what its mount point shows (not covered by another mount) and fit to
   /// hold metadata; nullopt otherwise. For looking at all filesystems.
-  [[nodiscard]] static std::optional<Filesystem> at(const Mount& mount, Kernel& kernel);
+  [[nodiscard]] static std::optional<Filesystem> at(const Mount& mount);
 
   /// The mount that holds the metadata.
   [[nodiscard]] const Mount& mount() const noexcept { return mount_; }
@@ -36,13 +35,15 @@ class Filesystem {
   /// The user to whom the mount's root directory belongs: root, or the owner of a removable disk.
   [[nodiscard]] Identity trusted_owner() const noexcept { return trusted_owner_; }
   [[nodiscard]] int root_fd() const noexcept { return root_.get(); }
+  /// False for another ordinary user's disk: its owner could put any metadata there.
+  [[nodiscard]] bool trusted() const noexcept;
 
-  /// Throw not_set_up where there is none.
+  /// Throw untrusted_metadata for another user's disk, and what MetadataRoot and UserStore throw.
   [[nodiscard]] std::optional<MetadataRoot> metadata() const;
+  /// Throws not_set_up where there is none.
   [[nodiscard]] MetadataRoot require_metadata() const;
   [[nodiscard]] std::optional<UserStore> store(Identity user) const;
-  [[nodiscard]] UserStore require_store(Identity user) const;
-  /// Makes the user's directory where she or root may.
+  /// Makes the user's directory where she or root may. Throws not_set_up.
   [[nodiscard]] UserStore store_for_writing(Identity user) const;
 
   /// Where an open directory lies, relative to the root of the filesystem: what records keep.
@@ -50,11 +51,14 @@ class Filesystem {
   [[nodiscard]] std::optional<std::string> hint_of(int fd, const std::vector<Mount>& mounts) const;
   /// The path of a hint in this mount; nullopt if it is not visible here.
   [[nodiscard]] std::optional<std::string> path_of_hint(const std::string& hint) const;
-  /// Opens the directory that a hint names, as the calling thread's identity, never through
-  /// symlinks or mounts; an empty descriptor if there is none.
+  /// Opens the directory that a hint names with O_PATH, as the calling thread's identity, never
+  /// through symlinks or mounts; an empty descriptor if there is none.
   [[nodiscard]] UniqueFd open_hint(const std::string& hint) const;
 
  private:
+  [[nodiscard]] static Filesystem adopt(const Mount& mount, UniqueFd root);
+  [[nodiscard]] std::optional<std::string> below_root(const std::string& hint) const;
+
   Filesystem(Mount mount, UniqueFd root) : mount_(std::move(mount)), root_(std::move(root)) {}
 
   Mount mount_;

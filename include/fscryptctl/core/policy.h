@@ -2,6 +2,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "fscryptctl/core/protector.h"
 
@@ -23,16 +24,22 @@ struct UnlockedPolicy {
 [[nodiscard]] UnlockedPolicy unlock_policy(const LockedPolicy& policy,
                                            const OpenProtector& protector);
 
-/// A new policy key, wrapped by each protector.
-[[nodiscard]] UnlockedPolicy make_policy(const EncryptionOptions& options,
-                                         const std::vector<const OpenProtector*>& protectors,
-                                         const std::string& hint);
+/// A new policy key that nothing wraps yet.
+[[nodiscard]] UnlockedPolicy make_policy(const EncryptionOptions& options);
 
-/// Notes where a directory of this policy lies; the newest hint is last.
-void add_hint(PolicyRecord& record, const std::string& hint);
+/// Adds a wrapping by one more protector.
+void wrap_for(UnlockedPolicy& policy, const OpenProtector& protector);
 
-/// Opens a policy with whatever secret the opener gets. With `protector` only by that one.
-[[nodiscard]] UnlockedPolicy open_policy(const UserStore& store, PolicyRecord record,
+/// Notes where a directory of this policy lies, as the newest hint. False if it stood so already.
+bool add_hint(PolicyRecord& record, const std::string& hint);
+
+/// The user's record of a policy; nullopt if there is none, or no store.
+[[nodiscard]] std::optional<PolicyRecord> find_policy(const std::optional<UserStore>& store,
+                                                      const KeyIdentifier& key);
+
+/// Opens a policy with whatever secret the opener gets; with `protector` only by that one.
+/// Throws wrong_key, ambiguous, kdf_limit, no_such_protector, corrupt_metadata.
+[[nodiscard]] UnlockedPolicy open_policy(const UserStore& store, const PolicyRecord& record,
                                          const std::optional<std::string>& protector,
                                          Opener& opener, const std::string& target);
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <functional>
+#include <list>
 #include <map>
 #include <optional>
 #include <string>
@@ -25,29 +25,47 @@ class Opener {
  public:
   Opener(SecretProvider& provider, KdfLimits limits) : provider_(provider), limits_(limits) {}
 
-  /// Opens any one of the candidates. `named`: the user chose them, so all are tried; otherwise at
-  /// most kMaxHashings are. `target` is what the person thinks she opens.
+  /// Opens any one of the candidates. `named`: the user chose them, so all are tried; otherwise one
+  /// secret is hashed at most kMaxHashings times. `target` is what the person thinks she opens.
+  /// The reference is good as long as the Opener.
   /// Throws wrong_key, ambiguous (candidates remain untried), kdf_limit, and what the provider
   /// throws.
   [[nodiscard]] const OpenProtector& open_any(const std::vector<ProtectorRecord>& candidates,
                                               const std::string& target, bool named);
 
-  /// The wrapping of the record that an earlier secret opened; nullopt if none did. Asks nobody.
+  /// Opens with a secret that was given before; nullopt if none fits. Asks nobody.
   [[nodiscard]] std::optional<ProtectorKey> try_known(const ProtectorRecord& record);
+
+  /// A secret that did not come from the provider (a new one that may fit an existing record).
+  void remember(Secret secret);
 
   static constexpr int kMaxHashings = 4;
 
  private:
-  struct Attempt;
-  [[nodiscard]] const OpenProtector* try_secret(const Secret& secret, Attempt& attempt);
-  [[nodiscard]] std::optional<ProtectorKey> unwrap_with(const Secret& secret,
-                                                        const ProtectorRecord& record,
-                                                        const ProtectorWrapping& wrapping);
+  /// A secret with what hashing it has given so far.
+  struct Known {
+    Secret secret;
+    std::vector<std::pair<Argon2id, WrappingKey>> hashed;
+  };
+  /// What has been tried for one open_any.
+  struct Attempt {
+    bool unlimited = false;
+    int hashings = 0;
+    std::optional<std::string> over_limit{};
+    std::vector<std::string> untried{};
+  };
+
+  [[nodiscard]] std::optional<ProtectorKey> try_record(Known& known, const ProtectorRecord& record,
+                                                       Attempt& attempt);
+  [[nodiscard]] const WrappingKey* wrapping_key(Known& known, const Argon2id& kdf,
+                                                Attempt& attempt);
+  [[nodiscard]] const OpenProtector* try_all(Known& known,
+                                             const std::vector<ProtectorRecord>& candidates,
+                                             Attempt& attempt);
 
   SecretProvider& provider_;
   KdfLimits limits_;
-  std::vector<Secret> known_;
-  std::vector<std::tuple<std::size_t, Argon2id, WrappingKey>> hashed_;
+  std::list<Known> known_;
   std::map<ProtectorId, OpenProtector> open_;
 };
 
@@ -56,19 +74,23 @@ class Opener {
                                            const KdfCosts& costs);
 
 /// The record with its own secret replaced: all wrappings of the source's method go, one new one
-/// comes, of generation max + 1; recovery keys stay. Proven by unwrapping it again.
+/// comes, of generation `at_least` or the largest so far + 1, if that is more; recovery keys stay.
+/// Throws usage if the secret is of another kind than the protector's.
 [[nodiscard]] ProtectorRecord with_new_secret(const OpenProtector& protector, const Secret& secret,
-                                              const KdfCosts& costs);
+                                              const KdfCosts& costs, std::uint64_t at_least);
+
+/// The largest generation of a record's wrappings.
+[[nodiscard]] std::uint64_t newest_generation(const ProtectorRecord& record);
 
 /// Costs for new hashing: the configuration's, or a default that suits this machine's memory.
 [[nodiscard]] KdfCosts costs_for_new_hashing(const Context& context);
 
 /// Why a new protector may not have this name, or nullopt: empty, too long, not UTF-8, control
-/// characters, ':' or '/', "login", or something that looks like an id (4..16 hex digits).
+/// characters, ':' or '/', "login", or what looks like an id (4..16 hex digits).
 [[nodiscard]] std::optional<std::string> invalid_name(const std::string& name);
 
-/// `wish` made valid, with -2, -3, ... appended where it is not free.
-[[nodiscard]] std::string free_name(std::string wish,
+/// `wish` made valid, with -2, -3, ... appended where it is forbidden or taken.
+[[nodiscard]] std::string free_name(const std::string& wish,
                                     const std::vector<ProtectorSummary>& existing);
 
 /// By exact name, full id, or a unique prefix of the id with at least 4 digits, in this order.
@@ -76,9 +98,9 @@ class Opener {
 [[nodiscard]] const ProtectorSummary& find_protector(const std::vector<ProtectorSummary>& all,
                                                      const std::string& name);
 
-/// Reads the records of these protectors; damaged or missing ones are left out and reported.
+/// The records of these protectors. One that is damaged or missing does not hide the others; if
+/// none is left, throws the first one's error, or no_such_protector.
 [[nodiscard]] std::vector<ProtectorRecord> read_protectors(const UserStore& store,
-                                                           const std::vector<ProtectorId>& ids,
-                                                           std::vector<DamagedRecord>& damaged);
+                                                           const std::vector<ProtectorId>& ids);
 
 }  // namespace fscryptctl

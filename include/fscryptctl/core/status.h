@@ -19,9 +19,11 @@ struct FilesystemStatus {
 
 struct ProtectorStatus {
   ProtectorSummary summary;
-  Identity user;
+  uid_t uid;
   std::string mount_point;
   std::vector<KeyIdentifier> opens;
+
+  [[nodiscard]] bool has_recovery_key() const;
 };
 
 struct PathState {
@@ -32,48 +34,51 @@ struct PathState {
 
 struct PolicyStatus {
   PolicySummary summary;
-  Identity user;
+  uid_t uid;
   KeyStatus key;
   std::vector<PathState> paths;
   bool has_recovery_key;
 };
 
-/// One directory: `status PATH`, and an element of `status` and `list`.
+/// A directory: `status PATH`, and an element of `status` and `list`.
 struct DirectoryStatus {
   std::string path;
-  bool encrypted = false;
-  bool missing = false;  ///< a record names it, but it is not there
-  bool damaged = false;  ///< it is there, but its record cannot be used
-  std::optional<KernelPolicy> policy;
-  std::optional<KeyStatus> key;
+  bool missing = false;  ///< a record names it, but it is not there or has another policy
+  bool damaged = false;  ///< it is encrypted, but its record cannot be used
+  std::optional<KernelPolicy> policy;  ///< nullopt: not encrypted, or missing
+  KeyStatus key;
   bool managed = false;
-  bool has_recovery_key = false;
-  bool foreign_metadata = false;  ///< google/fscrypt's `.fscrypt` is on the filesystem
-  std::vector<ProtectorStatus> protectors;
+  std::vector<ProtectorStatus> protectors;  ///< that open it
+
+  [[nodiscard]] bool has_recovery_key() const;
 };
 
 struct MountStatus {
   FilesystemStatus filesystem;
   std::vector<ProtectorStatus> protectors;
   std::vector<PolicyStatus> policies;
-  std::vector<DamagedRecord> damaged;
-};
-
-struct SystemStatus {
-  std::vector<FilesystemStatus> filesystems;
   std::vector<DirectoryStatus> directories;
   std::vector<DamagedRecord> damaged;
 };
 
-/// `with_opens`: fill ProtectorStatus::opens, which reads every policy's first document.
-[[nodiscard]] DirectoryStatus directory_status(Context& context, const std::string& path,
-                                               bool with_opens, std::vector<DamagedRecord>& damaged);
-/// Users: `--user`, else for root everybody, else the caller.
-[[nodiscard]] MountStatus mount_status(Context& context, const Filesystem& filesystem);
-[[nodiscard]] SystemStatus system_status(Context& context);
+/// All filesystems that can encrypt or lie on a device, those of network types excepted.
+[[nodiscard]] std::vector<MountStatus> system_status(Context& context);
 
-/// What `status PATH` is about: an encrypted directory wins over a mount point.
-enum class PathKind { plain, encrypted, mount_point };
-[[nodiscard]] PathKind path_kind(Context& context, const std::string& path);
+/// What the listed users (Context::users_to_list) have on a filesystem. One user's bad records stop
+/// nothing of another's: they are in `damaged`.
+[[nodiscard]] MountStatus mount_status(Context& context, const Filesystem& filesystem);
+
+/// What `status PATH` shows: an encrypted file or directory before a mount point.
+struct PathStatus {
+  enum class Kind { plain, encrypted, mount_point };
+  Kind kind;
+  std::optional<DirectoryStatus> directory;  ///< unless mount_point
+  std::optional<MountStatus> mount;          ///< for mount_point
+  std::vector<DamagedRecord> damaged;        ///< for encrypted: records of this policy
+};
+
+/// `with_opens` fills ProtectorStatus::opens, for which every policy record is looked at; without,
+/// the cost does not depend on how many there are.
+[[nodiscard]] PathStatus path_status(Context& context, const std::string& path, bool with_opens);
 
 }  // namespace fscryptctl

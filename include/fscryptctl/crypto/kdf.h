@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <string>
 
 #include "fscryptctl/crypto/secret.h"
 
@@ -39,8 +40,10 @@ struct KdfLimits {
 /// (the user's word) these are lifted to at least it, times 16 for the product.
 [[nodiscard]] KdfLimits machine_kdf_limits(std::optional<std::uint64_t> raised_memory_kib);
 
-/// Throws kdf_limit if the costs are over the limits. Not the record's fault: nothing is corrupt.
-void require_within_limits(const KdfCosts& costs, const KdfLimits& limits);
+/// Why the costs are over the limits, or nullopt. Not the record's fault: nothing is corrupt, and
+/// another protector may do.
+[[nodiscard]] std::optional<std::string> over_limit(const KdfCosts& costs,
+                                                    const KdfLimits& limits);
 
 /// Argon2id over the raw bytes of the passphrase. Its memory is ours: not dumped, wiped and freed
 /// on every path, not locked. One buffer at a time. A lane for which no thread can be made runs in

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "fscryptctl/core/encrypt.h"
+#include "fscryptctl/core/policy.h"
+#include "fscryptctl/core/target_directory.h"
+
+namespace fscryptctl {
+
+/// The policy for a directory that is to be encrypted, and the protector records that have to be on
+/// its filesystem before. Nothing has been written yet.
+struct PolicyChoice {
+  PolicyRecord record;
+  std::optional<PolicyKey> key;  ///< nullopt: an existing policy whose key the user has added
+  std::vector<ProtectorRecord> new_protectors;
+  bool name_was_chosen = false;  ///< the new protector's name is the user's wish, not a default
+};
+
+/// Finds the policy that `request.policy` names, or makes one, opened by the protectors that the
+/// request names or by a new one. A protector, and a policy meant for this very directory, that an
+/// interrupted earlier run left are taken up if the new secret opens them.
+/// Throws usage, ambiguous, no_such_policy, no_such_protector, wrong_key, kdf_limit.
+[[nodiscard]] PolicyChoice choose_policy(Context& context, const Filesystem& filesystem,
+                                         const UserStore& store, const TargetDirectory& target,
+                                         const EncryptRequest& request, SecretProvider& secrets,
+                                         Opener& opener);
+
+/// The error for a wished name that another protector has.
+[[nodiscard]] Error name_taken(const std::string& name);
+
+}  // namespace fscryptctl

@@ -1,0 +1,259 @@
+#include "fscryptctl/core/encrypt.h"
+
+#include <algorithm>
+
+#include "fscryptctl/base/error.h"
+#include "fscryptctl/core/policy_choice.h"
+#include "fscryptctl/core/target_directory.h"
+#include "fscryptctl/kernel/cipher_probe.h"
+
+namespace fscryptctl {
+namespace {
+
+void check_request(const EncryptRequest& request) {
+  if (request.policy && (!request.protectors.empty() || request.source || request.name)) {
+    throw Error(Errc::usage, "an existing policy has its protectors: --policy goes without "
+                             "--protector, --source and --name");
+  }
+  if (const auto reason = invalid_combination(request.options)) throw Error(Errc::usage, *reason);
+  if (request.name) {
+    if (const auto reason = invalid_name(*request.name)) throw Error(Errc::usage, *reason);
+  }
+}
+
+Error already_encrypted(const std::string& path, const std::string& how) {
+  return Error(Errc::already_encrypted, printable(path) + " is already encrypted" + how)
+      .with_path(path);
+}
+
+/// One run of `encrypt`; its parts stand in the order in which they happen.
+class Encryption {
+ public:
+  Encryption(Context& context, const EncryptRequest& request, SecretProvider& secrets)
+      : context_(context),
+        request_(request),
+        secrets_(secrets),
+        opener_(secrets, context.kdf_limits()),
+        target_(TargetDirectory::find(context, request.path, request.create)),
+        filesystem_(Filesystem::of(target_.any_fd(), context.mounts, request.path)),
+        user_(target_.user()) {}
+
+  EncryptResult run() {
+    require_encryption(context_, filesystem_);
+    static_cast<void>(filesystem_.require_metadata());
+    if (target_.exists()) {
+      if (const std::optional<KernelPolicy> policy = context_.kernel.get_policy(target_.fd())) {
+        return adopt(*policy);
+      }
+      check_plain_directory();
+    }
+    const UserStore store = filesystem_.store_for_writing(user_);
+    PolicyChoice choice =
+        choose_policy(context_, filesystem_, store, target_, request_, secrets_, opener_);
+    context_.throw_if_interrupted();
+    try {
+      make_encrypted(store, choice);
+    } catch (...) {
+      // One of the few places that catch: what was half done is undone while it is known not to
+      // matter, and otherwise kept.
+      undo(store, choice);
+      throw;
+    }
+    return result(store, choice.record, true);
+  }
+
+ private:
+  void check_plain_directory() const {
+    const FileInfo info = file_info(target_.fd());
+    const FileInfo root = file_info(filesystem_.root_fd());
+    const bool is_root = info.inode == root.inode && info.device == root.device;
+    if (is_root && filesystem_.mount().root == "/") {
+      throw Error(Errc::filesystem_root, printable(request_.path) +
+                                             " is the root of a filesystem, which cannot be "
+                                             "encrypted as a whole")
+          .with_path(request_.path);
+    }
+    if (info.uid != user_.uid && user_.uid != 0) {
+      throw Error(Errc::permission, printable(request_.path) + " belongs to another user")
+          .with_path(request_.path);
+    }
+    if (!target_.empty()) {
+      throw Error(Errc::not_empty, printable(request_.path) + " already has files")
+          .with_path(request_.path);
+    }
+  }
+
+  // The directory is encrypted already: by an interrupted run, or for --ensure.
+
+  EncryptResult adopt(const KernelPolicy& policy) {
+    const auto* key = std::get_if<KeyIdentifier>(&policy.key);
+    if (key == nullptr) throw already_encrypted(request_.path, " with a version 1 policy");
+    const std::optional<UserStore> store = filesystem_.store(user_);
+    const std::optional<PolicyRecord> record = find_policy(store, *key);
+    if (!record) throw already_encrypted(request_.path, ", but not set up here");
+    if (!request_.ensure && !target_.empty()) throw already_encrypted(request_.path, "");
+    if (request_.options_given && policy.options != request_.options) {
+      throw already_encrypted(request_.path, " with other modes");
+    }
+    prove_secret(*store, *record);
+    const bool noted = note_path(*store, *key);
+    // An interrupted run may have set the policy without making it durable.
+    if (target_.empty()) target_.sync();
+    return result(*store, *record, noted);
+  }
+
+  /// The secret must open the directory; with it in hand, it is unlocked too.
+  void prove_secret(const UserStore& store, const PolicyRecord& record) {
+    const UnlockedPolicy policy = open_policy(store, record, first_protector(), opener_,
+                                              request_.path);
+    if (request_.leave_locked) return;
+    const ActAs acting(user_);
+    context_.kernel.add_key(filesystem_.fd(), policy.key.secret());
+  }
+
+  std::optional<std::string> first_protector() const {
+    if (request_.protectors.empty()) return std::nullopt;
+    return request_.protectors.front();
+  }
+
+  bool note_path(const UserStore& store, const KeyIdentifier& key) const {
+    const std::optional<std::string> hint = filesystem_.hint_of(target_.fd(), context_.mounts);
+    std::optional<PolicyRecord> record = store.policy(key);
+    if (!hint || !record || !add_hint(*record, *hint)) return false;
+    const UserStore::Lock lock = store.lock();
+    record = store.policy(key);
+    if (!record || !add_hint(*record, *hint)) return false;
+    store.write(lock, *record);
+    return true;
+  }
+
+  // The directory is plain and empty, or missing.
+
+  void make_encrypted(const UserStore& store, PolicyChoice& choice) {
+    target_.make();
+    if (choice.key) add_key(*choice.key, choice.record.summary.key_identifier);
+    write_records(store, choice);
+    set_policy(choice.record);
+    only_owner_enters_ = target_.set_permissions(context_, request_.mode, request_.keep_mode);
+    target_.sync();
+    if (request_.leave_locked) remove_own_key(choice.record.summary.key_identifier);
+  }
+
+  void add_key(const PolicyKey& key, const KeyIdentifier& identifier) {
+    const ActAs acting(user_);
+    const bool had_it = context_.kernel.key_status(filesystem_.fd(), identifier).added_by_self;
+    context_.kernel.add_key(filesystem_.fd(), key.secret());
+    key_added_ = !had_it;
+  }
+
+  /// Everything that opens the directory is durable before it is encrypted.
+  void write_records(const UserStore& store, PolicyChoice& choice) {
+    PolicyRecord& policy = choice.record;
+    const UserStore::Lock lock = store.lock();
+    probe_ciphers(store, policy);
+    if (const std::optional<PolicyRecord> now = store.policy(policy.summary.key_identifier)) {
+      policy.summary.paths = now->summary.paths;
+      policy.wrappings = now->wrappings;
+      policy_was_there_ = true;
+    }
+    const std::optional<std::string> hint = filesystem_.hint_of(target_.fd(), context_.mounts);
+    const bool noted = hint && add_hint(policy, *hint);
+    for (ProtectorRecord& protector : choice.new_protectors) {
+      claim_name(store, protector, choice.name_was_chosen);
+      store.write(lock, protector);
+      written_.push_back(protector.summary.id);
+    }
+    if (noted || !policy_was_there_) store.write(lock, policy);
+  }
+
+  void probe_ciphers(const UserStore& store, const PolicyRecord& policy) const {
+    const ActAs acting(user_);
+    require_working_ciphers(context_.kernel, store.directory_fd(),
+                            KernelPolicy{policy.summary.key_identifier, policy.options});
+  }
+
+  /// Somebody may have taken the name since it was chosen. It is not part of what is authenticated.
+  static void claim_name(const UserStore& store, ProtectorRecord& protector, bool chosen) {
+    std::vector<ProtectorSummary> others = store.protectors().records;
+    std::erase_if(others, [&](const ProtectorSummary& other) {
+      return other.id == protector.summary.id;
+    });
+    if (std::none_of(others.begin(), others.end(), [&](const ProtectorSummary& other) {
+          return other.name == protector.summary.name;
+        })) {
+      return;
+    }
+    if (chosen) throw name_taken(protector.summary.name);
+    protector.summary.name = free_name(protector.summary.name, others);
+  }
+
+  void set_policy(const PolicyRecord& policy) {
+    const ActAs acting(user_);
+    policy_attempted_ = true;
+    context_.kernel.set_policy(target_.fd(), {policy.summary.key_identifier, policy.options});
+  }
+
+  void remove_own_key(const KeyIdentifier& key) {
+    // Our own descriptor in the directory would keep the key busy.
+    target_.close();
+    if (!key_added_) return;
+    const ActAs acting(user_);
+    static_cast<void>(
+        context_.kernel.remove_key(filesystem_.fd(), key, RemoveScope::own_claim));
+  }
+
+  /// After a failure. Whatever may belong to an encrypted directory stays, and repeating the
+  /// command takes it up; the rest goes. Failing here loses nothing either.
+  void undo(const UserStore& store, const PolicyChoice& choice) noexcept {
+    try {
+      if (policy_attempted_ && context_.kernel.get_policy(target_.fd())) return;
+      const UserStore::Lock lock = store.lock();
+      const KeyIdentifier& key = choice.record.summary.key_identifier;
+      if (!policy_was_there_) store.remove(lock, key);
+      for (const ProtectorId& protector : written_) store.remove(lock, protector);
+      remove_own_key(key);
+      target_.unmake();
+    } catch (const std::exception&) {
+      return;
+    }
+  }
+
+  EncryptResult result(const UserStore& store, const PolicyRecord& record, bool changed) {
+    EncryptResult result;
+    result.changed = changed;
+    result.user = user_;
+    result.key_identifier = record.summary.key_identifier;
+    result.options = record.options;
+    result.only_owner_enters = only_owner_enters_;
+    for (const ProtectorRecord& protector : read_protectors(store, record.summary.protectors)) {
+      result.protectors.push_back(protector.summary);
+    }
+    const ActAs acting(user_);
+    result.key = context_.kernel.key_status(filesystem_.fd(), result.key_identifier);
+    return result;
+  }
+
+  Context& context_;
+  const EncryptRequest& request_;
+  SecretProvider& secrets_;
+  Opener opener_;
+  TargetDirectory target_;
+  Filesystem filesystem_;
+  Identity user_;
+
+  bool key_added_ = false;
+  bool policy_was_there_ = false;
+  bool policy_attempted_ = false;
+  bool only_owner_enters_ = false;
+  std::vector<ProtectorId> written_;
+};
+
+}  // namespace
+
+EncryptResult encrypt_directory(Context& context, const EncryptRequest& request,
+                                SecretProvider& secrets) {
+  check_request(request);
+  return Encryption(context, request, secrets).run();
+}
+
+}  // namespace fscryptctl

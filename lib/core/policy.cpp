@@ -1,0 +1,75 @@
+#include "fscryptctl/core/policy.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "fscryptctl/base/error.h"
+#include "fscryptctl/crypto/key_identifier.h"
+#include "fscryptctl/crypto/random.h"
+
+namespace fscryptctl {
+
+UnlockedPolicy unlock_policy(const LockedPolicy& policy, const OpenProtector& protector) {
+  const ProtectorId id = protector.record.summary.id;
+  const std::string hex = policy.record.summary.key_identifier.hex();
+  for (const PolicyWrapping& wrapping : policy.record.wrappings) {
+    if (wrapping.protector != id) continue;
+    std::optional<PolicyKey> key =
+        unwrap(protector.key, context_of(policy.record, id), wrapping.wrapped);
+    if (!key) {
+      throw Error(Errc::corrupt_metadata, "the record of policy " + hex +
+                                              " was changed: its wrapping by protector " +
+                                              id.hex() + " does not open");
+    }
+    return {policy.record, std::move(*key)};
+  }
+  throw Error(Errc::no_such_protector,
+              "protector " + id.hex() + " is not one of policy " + hex);
+}
+
+void wrap_for(UnlockedPolicy& policy, const OpenProtector& protector) {
+  const ProtectorId id = protector.record.summary.id;
+  policy.record.wrappings.push_back(
+      {id, wrap(protector.key, context_of(policy.record, id), policy.key)});
+  policy.record.summary.protectors.push_back(id);
+}
+
+UnlockedPolicy make_policy(const EncryptionOptions& options) {
+  UnlockedPolicy policy{PolicyRecord{}, random_key<PolicyKey>()};
+  policy.record.summary.key_identifier = key_identifier_of(policy.key.view());
+  policy.record.options = options;
+  return policy;
+}
+
+bool add_hint(PolicyRecord& record, const std::string& hint) {
+  std::vector<std::string>& paths = record.summary.paths;
+  if (!paths.empty() && paths.back() == hint) return false;
+  std::erase(paths, hint);
+  paths.push_back(hint);
+  if (paths.size() > kMaxPaths) paths.erase(paths.begin());
+  return true;
+}
+
+std::optional<PolicyRecord> find_policy(const std::optional<UserStore>& store,
+                                        const KeyIdentifier& key) {
+  return store ? store->policy(key) : std::nullopt;
+}
+
+UnlockedPolicy open_policy(const UserStore& store, const PolicyRecord& record,
+                           const std::optional<std::string>& protector, Opener& opener,
+                           const std::string& target) {
+  const std::vector<ProtectorRecord> candidates =
+      read_protectors(store, record.summary.protectors);
+  if (!protector) {
+    return unlock_policy({record}, opener.open_any(candidates, target, false));
+  }
+  std::vector<ProtectorSummary> summaries;
+  for (const ProtectorRecord& candidate : candidates) summaries.push_back(candidate.summary);
+  const ProtectorId chosen = find_protector(summaries, *protector).id;
+  std::vector<ProtectorRecord> one;
+  std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(one),
+               [&](const ProtectorRecord& candidate) { return candidate.summary.id == chosen; });
+  return unlock_policy({record}, opener.open_any(one, target, true));
+}
+
+}  // namespace fscryptctl

@@ -1,0 +1,190 @@
+#include "fscryptctl/core/policy_choice.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "fscryptctl/base/error.h"
+
+namespace fscryptctl {
+namespace {
+
+std::string base_name(const std::string& path) {
+  const std::filesystem::path normal = std::filesystem::absolute(path).lexically_normal();
+  return (normal.has_filename() ? normal : normal.parent_path()).filename().string();
+}
+
+bool opens(const PolicySummary& policy, const ProtectorId& protector) {
+  return std::find(policy.protectors.begin(), policy.protectors.end(), protector) !=
+         policy.protectors.end();
+}
+
+class Chooser {
+ public:
+  Chooser(Context& context, const Filesystem& filesystem, const UserStore& store,
+          const TargetDirectory& target, const EncryptRequest& request, SecretProvider& secrets,
+          Opener& opener)
+      : context_(context),
+        filesystem_(filesystem),
+        store_(store),
+        target_(target),
+        request_(request),
+        secrets_(secrets),
+        opener_(opener) {}
+
+  PolicyChoice existing_policy() {
+    const std::optional<PolicyRecord> record = store_.policy(named_key());
+    if (!record) {
+      throw Error(Errc::no_such_policy,
+                  "no record of policy " + printable(*request_.policy) + " on " +
+                      printable(filesystem_.mount().mount_point))
+          .with_path(filesystem_.mount().mount_point);
+    }
+    if (request_.options_given && record->options != request_.options) {
+      throw Error(Errc::usage, "policy " + record->summary.key_identifier.hex() +
+                                   " has other modes, and all its directories share them");
+    }
+    if (has_key(record->summary.key_identifier)) return {*record, std::nullopt, {}, false};
+    return chosen(open_policy(store_, *record, std::nullopt, opener_, *request_.policy));
+  }
+
+  PolicyChoice new_policy() {
+    UnlockedPolicy policy = make_policy(request_.options);
+    std::vector<ProtectorRecord> copies;
+    for (const std::string& name : request_.protectors) {
+      const OpenProtector& protector = open_existing(name);
+      wrap_for(policy, protector);
+      // A copy makes this filesystem independent of the other one.
+      if (!store_.protector(protector.record.summary.id)) copies.push_back(protector.record);
+    }
+    const bool named_only =
+        !request_.protectors.empty() && !request_.source && !request_.name;
+    PolicyChoice choice = named_only ? chosen(std::move(policy))
+                                     : with_new_protector(std::move(policy));
+    choice.new_protectors.insert(choice.new_protectors.end(), copies.begin(), copies.end());
+    return choice;
+  }
+
+ private:
+  static PolicyChoice chosen(UnlockedPolicy policy) {
+    return {std::move(policy.record), std::move(policy.key), {}, false};
+  }
+
+  bool has_key(const KeyIdentifier& key) const {
+    const ActAs acting(store_.user());
+    const KeyStatus status = context_.kernel.key_status(filesystem_.fd(), key);
+    return status.state == KeyState::present && status.added_by_self;
+  }
+
+  KeyIdentifier named_key() const {
+    if (const std::optional<KeyIdentifier> key = KeyIdentifier::from_hex(*request_.policy)) {
+      return *key;
+    }
+    const Target other = look_at(context_, *request_.policy);
+    if (other.filesystem.mount().device != filesystem_.mount().device) {
+      throw Error(Errc::usage, printable(*request_.policy) + " and " + printable(request_.path) +
+                                   " are not on the same filesystem");
+    }
+    return require_v2_key(other);
+  }
+
+  /// NAME, id, or MOUNTPOINT:NAME for one that lies on another filesystem.
+  const OpenProtector& open_existing(const std::string& name) {
+    const std::size_t colon = name.rfind(':');
+    if (colon == std::string::npos) return open_in(store_, name, name);
+    const std::optional<UserStore> other =
+        filesystem_of_path(context_, name.substr(0, colon)).store(store_.user());
+    if (!other) throw Error(Errc::no_such_protector, "no such protector: " + printable(name));
+    return open_in(*other, name.substr(colon + 1), name);
+  }
+
+  const OpenProtector& open_in(const UserStore& store, const std::string& name,
+                               const std::string& shown) {
+    const std::vector<ProtectorSummary> all = store.protectors().records;
+    const ProtectorId id = find_protector(all, name).id;
+    return opener_.open_any(read_protectors(store, {id}), "protector " + printable(shown), true);
+  }
+
+  PolicyChoice with_new_protector(UnlockedPolicy policy) {
+    const std::vector<ProtectorSummary> all = store_.protectors().records;
+    const std::string wish = request_.name.value_or(free_name(base_name(request_.path), {}));
+    const auto taken = std::find_if(all.begin(), all.end(), [&](const ProtectorSummary& other) {
+      return other.name == wish;
+    });
+    const Secret secret = secrets_.fresh(request_.source.value_or(context_.config().source),
+                                         request_.path);
+    context_.throw_if_interrupted();
+    if (taken != all.end()) {
+      if (std::optional<OpenProtector> left = opened_leftover(*taken, secret)) {
+        if (take_up(*left, policy)) return chosen(std::move(policy));
+      }
+      if (request_.name) throw name_taken(wish);
+    }
+    const OpenProtector made =
+        make_protector(secret, free_name(wish, all), costs_for_new_hashing(context_));
+    wrap_for(policy, made);
+    PolicyChoice choice = chosen(std::move(policy));
+    choice.new_protectors.push_back(made.record);
+    choice.name_was_chosen = request_.name.has_value();
+    return choice;
+  }
+
+  /// The protector of this name, if the new secret opens it.
+  std::optional<OpenProtector> opened_leftover(const ProtectorSummary& summary,
+                                               const Secret& secret) {
+    if (summary.source != secret.kind) return std::nullopt;
+    const std::optional<ProtectorRecord> record = store_.protector(summary.id);
+    if (!record) return std::nullopt;
+    Opener opener(secrets_, context_.kdf_limits());
+    opener.remember({secret.kind, SecretBytes(secret.bytes.view())});
+    std::optional<ProtectorKey> key = opener.try_known(*record);
+    if (!key) return std::nullopt;
+    return OpenProtector{*record, std::move(*key)};
+  }
+
+  /// Only what nothing else depends on is a leftover: a protector that opens nothing, or only the
+  /// policy that was meant for this directory, which then takes the place of `policy`.
+  bool take_up(const OpenProtector& left, UnlockedPolicy& policy) {
+    std::vector<PolicySummary> depending = store_.policies().records;
+    std::erase_if(depending, [&](const PolicySummary& other) {
+      return !opens(other, left.record.summary.id);
+    });
+    if (depending.empty()) {
+      wrap_for(policy, left);
+      return true;
+    }
+    if (depending.size() > 1 || !was_meant_for_target(depending.front())) return false;
+    const std::optional<PolicyRecord> record = store_.policy(depending.front().key_identifier);
+    if (!record || record->options != request_.options) return false;
+    policy = unlock_policy({*record}, left);
+    return true;
+  }
+
+  bool was_meant_for_target(const PolicySummary& policy) const {
+    return target_.exists() && policy.protectors.size() == 1 && policy.paths.size() == 1 &&
+           filesystem_.hint_of(target_.fd(), context_.mounts) == policy.paths.front();
+  }
+
+  Context& context_;
+  const Filesystem& filesystem_;
+  const UserStore& store_;
+  const TargetDirectory& target_;
+  const EncryptRequest& request_;
+  SecretProvider& secrets_;
+  Opener& opener_;
+};
+
+}  // namespace
+
+Error name_taken(const std::string& name) {
+  return Error(Errc::usage, "there is a protector named " + printable(name) +
+                                " already: use it with --protector, or choose another --name");
+}
+
+PolicyChoice choose_policy(Context& context, const Filesystem& filesystem, const UserStore& store,
+                           const TargetDirectory& target, const EncryptRequest& request,
+                           SecretProvider& secrets, Opener& opener) {
+  Chooser chooser(context, filesystem, store, target, request, secrets, opener);
+  return request.policy ? chooser.existing_policy() : chooser.new_policy();
+}
+
+}  // namespace fscryptctl

@@ -1,0 +1,304 @@
+#include "fscryptctl/core/protector.h"
+
+#include <algorithm>
+#include <array>
+#include <ctime>
+#include <exception>
+
+#include "fscryptctl/base/error.h"
+#include "fscryptctl/crypto/key_identifier.h"
+#include "fscryptctl/crypto/random.h"
+
+namespace fscryptctl {
+namespace {
+
+/// A passphrase is also tried on login protectors: the login password is one.
+bool accepts(Method method, Source kind) {
+  switch (method) {
+    case Method::passphrase:
+    case Method::login:
+      return kind != Source::raw_key;
+    case Method::raw_key:
+      return kind == Source::raw_key;
+    case Method::recovery_key:
+      return false;
+  }
+  return false;
+}
+
+std::vector<Method> methods_of(const std::vector<ProtectorRecord>& records) {
+  std::vector<Method> methods;
+  for (const ProtectorRecord& record : records) {
+    for (const ProtectorWrapping& wrapping : record.wrappings) {
+      if (std::find(methods.begin(), methods.end(), wrapping.method) == methods.end()) {
+        methods.push_back(wrapping.method);
+      }
+    }
+  }
+  return methods;
+}
+
+std::string label(const ProtectorSummary& protector) {
+  return protector.name + " (" + protector.id.hex() + ")";
+}
+
+std::string now_rfc3339() {
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  ::gmtime_r(&now, &utc);
+  std::array<char, 32> text{};
+  const std::size_t size = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return {text.data(), size};
+}
+
+ProtectorWrapping wrap_with_secret(const Secret& secret, const ProtectorRecord& record,
+                                   const ProtectorKey& key, const KdfCosts& costs,
+                                   std::uint64_t generation) {
+  ProtectorWrapping wrapping;
+  wrapping.method = method_of(record.summary.source);
+  wrapping.generation = generation;
+  if (!is_hashed(wrapping.method)) {
+    const WrappingKey wrapping_key(SecretBytes(secret.bytes.view()));
+    wrapping.wrapped = wrap(wrapping_key, context_of(record, wrapping), key);
+    return wrapping;
+  }
+  wrapping.kdf = Argon2id{costs, {}};
+  fill_random(wrapping.kdf->salt);
+  const WrappingKey wrapping_key = derive_wrapping_key(secret.bytes, wrapping.kdf->salt, costs);
+  wrapping.wrapped = wrap(wrapping_key, context_of(record, wrapping), key);
+  return wrapping;
+}
+
+bool is_hex_digits(const std::string& text) {
+  return text.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos;
+}
+
+/// C0, DEL and, encoded in UTF-8, C1.
+bool has_control_characters(const std::string& text) {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(text[i]);
+    if (byte < 0x20 || byte == 0x7f) return true;
+    if (byte == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0) {
+      return true;
+    }
+  }
+  return false;
+}
+
+/// What of a file name can stand in a protector's name.
+std::string sanitised(const std::string& wish) {
+  std::string name = wish.substr(0, 200);
+  if (!is_utf8(name)) {
+    std::replace_if(
+        name.begin(), name.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; },
+        '-');
+  }
+  for (char& c : name) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 0x20 || byte == 0x7f || c == ':' || c == '/') c = '-';
+  }
+  return name.empty() || has_control_characters(name) ? "protector" : name;
+}
+
+}  // namespace
+
+const WrappingKey* Opener::wrapping_key(Known& known, const Argon2id& kdf, Attempt& attempt) {
+  for (const auto& [hashed_kdf, key] : known.hashed) {
+    if (hashed_kdf == kdf) return &key;
+  }
+  if (!attempt.unlimited && attempt.hashings >= kMaxHashings) return nullptr;
+  ++attempt.hashings;
+  known.hashed.emplace_back(kdf, derive_wrapping_key(known.secret.bytes, kdf.salt, kdf.costs));
+  return &known.hashed.back().second;
+}
+
+std::optional<ProtectorKey> Opener::try_record(Known& known, const ProtectorRecord& record,
+                                               Attempt& attempt) {
+  for (const ProtectorWrapping& wrapping : record.wrappings) {
+    if (!accepts(wrapping.method, known.secret.kind)) continue;
+    std::optional<ProtectorKey> key;
+    if (!wrapping.kdf) {
+      const WrappingKey raw(SecretBytes(known.secret.bytes.view()));
+      key = unwrap(raw, context_of(record, wrapping), wrapping.wrapped);
+    } else if (const auto reason = over_limit(wrapping.kdf->costs, limits_)) {
+      attempt.over_limit = reason;
+    } else if (const WrappingKey* hashed = wrapping_key(known, *wrapping.kdf, attempt)) {
+      key = unwrap(*hashed, context_of(record, wrapping), wrapping.wrapped);
+    } else {
+      attempt.untried.push_back(label(record.summary));
+    }
+    if (key) return key;
+  }
+  return std::nullopt;
+}
+
+const OpenProtector* Opener::try_all(Known& known, const std::vector<ProtectorRecord>& candidates,
+                                     Attempt& attempt) {
+  attempt.hashings = 0;
+  attempt.untried.clear();
+  for (const ProtectorRecord& record : candidates) {
+    if (std::optional<ProtectorKey> key = try_record(known, record, attempt)) {
+      const auto [entry, added] = open_.insert_or_assign(
+          record.summary.id, OpenProtector{record, std::move(*key)});
+      return &entry->second;
+    }
+  }
+  return nullptr;
+}
+
+const OpenProtector& Opener::open_any(const std::vector<ProtectorRecord>& candidates,
+                                      const std::string& target, bool named) {
+  for (const ProtectorRecord& record : candidates) {
+    const auto found = open_.find(record.summary.id);
+    if (found != open_.end() && found->second.record == record) return found->second;
+  }
+  Attempt attempt{.unlimited = named};
+  for (Known& known : known_) {
+    if (const OpenProtector* opened = try_all(known, candidates, attempt)) return *opened;
+  }
+  SecretProvider::Request request{target, methods_of(candidates), 0};
+  bool raw_key = false;
+  while (std::optional<Secret> secret = provider_.existing(request)) {
+    raw_key = secret->kind == Source::raw_key;
+    known_.push_back({std::move(*secret), {}});
+    if (const OpenProtector* opened = try_all(known_.back(), candidates, attempt)) return *opened;
+    ++request.wrong_so_far;
+  }
+  if (!attempt.untried.empty()) {
+    throw Error(Errc::ambiguous, "more than " + std::to_string(kMaxHashings) +
+                                     " protectors could open " + printable(target) +
+                                     ": name one with --protector")
+        .with_path(target)
+        .with_candidates(attempt.untried);
+  }
+  if (attempt.over_limit) {
+    throw Error(Errc::kdf_limit, *attempt.over_limit).with_path(target);
+  }
+  throw Error(Errc::wrong_key,
+              std::string(raw_key ? "wrong key for " : "wrong passphrase for ") +
+                  printable(target))
+      .with_path(target);
+}
+
+std::optional<ProtectorKey> Opener::try_known(const ProtectorRecord& record) {
+  Attempt attempt{.unlimited = true};
+  for (Known& known : known_) {
+    if (std::optional<ProtectorKey> key = try_record(known, record, attempt)) return key;
+  }
+  return std::nullopt;
+}
+
+void Opener::remember(Secret secret) { known_.push_back({std::move(secret), {}}); }
+
+OpenProtector make_protector(const Secret& secret, const std::string& name,
+                             const KdfCosts& costs) {
+  OpenProtector protector{ProtectorRecord{}, random_key<ProtectorKey>()};
+  ProtectorSummary& summary = protector.record.summary;
+  summary.id = protector_id_of(protector.key);
+  summary.name = name;
+  summary.source = secret.kind;
+  summary.created = now_rfc3339();
+  protector.record.wrappings.push_back(
+      wrap_with_secret(secret, protector.record, protector.key, costs, 1));
+  summary.ways = ways_of(protector.record.wrappings);
+  return protector;
+}
+
+std::uint64_t newest_generation(const ProtectorRecord& record) {
+  std::uint64_t newest = 0;
+  for (const ProtectorWrapping& wrapping : record.wrappings) {
+    newest = std::max(newest, wrapping.generation);
+  }
+  return newest;
+}
+
+ProtectorRecord with_new_secret(const OpenProtector& protector, const Secret& secret,
+                                const KdfCosts& costs, std::uint64_t at_least) {
+  ProtectorRecord record = protector.record;
+  if (secret.kind != record.summary.source) {
+    throw Error(Errc::usage, "protector " + printable(record.summary.name) + " opens with a " +
+                                 std::string(source_name(record.summary.source)) + ", not with a " +
+                                 std::string(source_name(secret.kind)));
+  }
+  const std::uint64_t generation = std::max(newest_generation(record) + 1, at_least);
+  const Method own = method_of(record.summary.source);
+  std::erase_if(record.wrappings,
+                [own](const ProtectorWrapping& wrapping) { return wrapping.method == own; });
+  record.wrappings.insert(record.wrappings.begin(),
+                          wrap_with_secret(secret, record, protector.key, costs, generation));
+  record.summary.ways = ways_of(record.wrappings);
+  return record;
+}
+
+KdfCosts costs_for_new_hashing(const Context& context) {
+  if (const std::optional<KdfCosts> configured = context.config().kdf) return *configured;
+  return {3, default_memory_kib(), default_lanes()};
+}
+
+std::optional<std::string> invalid_name(const std::string& name) {
+  if (name.empty()) return "a protector's name must not be empty";
+  if (name.size() > kMaxNameSize) return "a protector's name has at most 255 bytes";
+  if (!is_utf8(name)) return "a protector's name must be UTF-8";
+  if (has_control_characters(name)) return "a protector's name has no control characters";
+  if (name.find_first_of(":/") != std::string::npos) return "a protector's name has no ':' or '/'";
+  if (name == "login") return "the name \"login\" is kept for login protectors";
+  if (name.size() >= 4 && name.size() <= 16 && is_hex_digits(name)) {
+    return "a protector's name must not look like an id (4 to 16 hex digits)";
+  }
+  return std::nullopt;
+}
+
+std::string free_name(const std::string& wish, const std::vector<ProtectorSummary>& existing) {
+  const auto usable = [&](const std::string& name) {
+    return !invalid_name(name) &&
+           std::none_of(existing.begin(), existing.end(),
+                        [&](const ProtectorSummary& other) { return other.name == name; });
+  };
+  const std::string base = sanitised(wish);
+  std::string name = base;
+  for (std::size_t i = 2; !usable(name); ++i) name = base + "-" + std::to_string(i);
+  return name;
+}
+
+const ProtectorSummary& find_protector(const std::vector<ProtectorSummary>& all,
+                                       const std::string& name) {
+  for (const ProtectorSummary& protector : all) {
+    if (protector.name == name) return protector;
+  }
+  std::vector<const ProtectorSummary*> matches;
+  if (name.size() >= 4 && name.size() <= 2 * ProtectorId::kSize) {
+    for (const ProtectorSummary& protector : all) {
+      if (protector.id.hex().starts_with(name)) matches.push_back(&protector);
+    }
+  }
+  if (matches.size() == 1) return *matches.front();
+  if (matches.empty()) {
+    throw Error(Errc::no_such_protector, "no such protector: " + printable(name));
+  }
+  std::vector<std::string> candidates;
+  for (const ProtectorSummary* match : matches) candidates.push_back(label(*match));
+  throw Error(Errc::ambiguous, "more than one protector's id starts with " + printable(name))
+      .with_candidates(candidates);
+}
+
+std::vector<ProtectorRecord> read_protectors(const UserStore& store,
+                                             const std::vector<ProtectorId>& ids) {
+  std::vector<ProtectorRecord> records;
+  std::exception_ptr first_failure;
+  for (const ProtectorId& id : ids) {
+    try {
+      if (std::optional<ProtectorRecord> record = store.protector(id)) {
+        records.push_back(std::move(*record));
+      }
+    } catch (const Error&) {
+      if (!first_failure) first_failure = std::current_exception();
+    }
+  }
+  if (records.empty() && first_failure) std::rethrow_exception(first_failure);
+  if (records.empty()) {
+    throw Error(Errc::no_such_protector, "the records of its protectors are missing");
+  }
+  return records;
+}
+
+}  // namespace fscryptctl

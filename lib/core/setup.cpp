@@ -1,0 +1,150 @@
+#include "fscryptctl/core/setup.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <string>
+#include <vector>
+
+#include "fscryptctl/base/error.h"
+#include "fscryptctl/core/status.h"
+
+namespace fscryptctl {
+namespace {
+
+constexpr std::chrono::milliseconds kDefaultTarget{1000};
+constexpr std::uint64_t kMaxMemoryMib = 1024 * 1024;
+
+std::uint32_t wished_memory_kib(const KdfWishes& wishes) {
+  if (!wishes.memory_mib) return default_memory_kib();
+  if (*wishes.memory_mib == 0 || *wishes.memory_mib > kMaxMemoryMib) {
+    throw Error(Errc::usage, "the memory for hashing must be 1 to " +
+                                 std::to_string(kMaxMemoryMib) + " MiB");
+  }
+  return static_cast<std::uint32_t>(*wishes.memory_mib * 1024);
+}
+
+KdfCosts wished_costs(const KdfWishes& wishes) {
+  const std::uint32_t lanes = wishes.lanes.value_or(default_lanes());
+  const std::uint32_t memory_kib = wished_memory_kib(wishes);
+  if (!valid_costs({1, memory_kib, lanes})) {
+    throw Error(Errc::usage, "hashing needs 1 to 255 lanes and at least 8 KiB of memory a lane");
+  }
+  return calibrate(wishes.time.value_or(kDefaultTarget), memory_kib, lanes);
+}
+
+/// Waits for a program; its messages go to our standard error. Its exit status is what counts.
+void run_program(const std::vector<std::string>& arguments) {
+  std::vector<char*> argv;
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  // Nothing of the caller's environment may steer a program that runs as root.
+  std::string path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+  std::string locale = "LC_ALL=C";
+  std::array<char*, 3> environment{path.data(), locale.data(), nullptr};
+  posix_spawn_file_actions_t actions;
+  ::posix_spawn_file_actions_init(&actions);
+  ::posix_spawn_file_actions_adddup2(&actions, STDERR_FILENO, STDOUT_FILENO);
+  pid_t child = -1;
+  const int failure =
+      ::posix_spawn(&child, argv.front(), &actions, nullptr, argv.data(), environment.data());
+  ::posix_spawn_file_actions_destroy(&actions);
+  if (failure != 0) throw system_error(failure, "running " + arguments.front());
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0) {
+    if (errno != EINTR) throw system_error(errno, "waiting for " + arguments.front());
+  }
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+    throw Error(Errc::io, arguments.front() + " failed");
+  }
+}
+
+std::string find_program(const std::string& name) {
+  for (const char* directory : {"/usr/sbin/", "/sbin/", "/usr/bin/", "/bin/"}) {
+    if (::access((directory + name).c_str(), X_OK) == 0) return directory + name;
+  }
+  throw Error(Errc::no_such_path, "the program " + name + " is not installed");
+}
+
+/// Paths that a record names and that are really encrypted with its key; a policy without any path
+/// may belong to anything.
+std::vector<std::string> encrypted_paths(const MountStatus& status) {
+  std::vector<std::string> paths;
+  for (const PolicyStatus& policy : status.policies) {
+    if (policy.paths.empty()) paths.push_back("policy " + policy.summary.key_identifier.hex());
+    for (const PathState& path : policy.paths) {
+      if (path.state == PathState::State::ok) paths.push_back(path.path);
+    }
+  }
+  return paths;
+}
+
+}  // namespace
+
+ConfigResult set_up_configuration(const Context& context, const KdfWishes& wishes) {
+  std::optional<Config> config = read_config(context.config_path);
+  if (config && !wishes.any()) return {false, config->kdf};
+  if (!config) config.emplace();
+  config->kdf = wished_costs(wishes);
+  write_config(context.config_path, *config);
+  return {true, config->kdf};
+}
+
+bool set_up_filesystem(Context& context, const Filesystem& filesystem,
+                       std::optional<Identity> user, bool all_users) {
+  require_encryption(context, filesystem);
+  bool changed = false;
+  const MetadataRoot root = MetadataRoot::create(filesystem.root_fd(), filesystem.trusted_owner(),
+                                                 all_users, changed);
+  if (user) static_cast<void>(UserStore::create(root, *user, changed));
+  return changed;
+}
+
+void enable_encryption(Context& context, const Filesystem& filesystem) {
+  const Mount& mount = filesystem.mount();
+  if (context.caller.uid != 0) {
+    throw Error(Errc::permission, "only root can turn on encryption").with_path(mount.mount_point);
+  }
+  if (mount.type != "ext4") {
+    throw Error(Errc::filesystem, "encryption of " + describe(mount) +
+                                      " cannot be turned on while it is mounted")
+        .with_path(mount.mount_point);
+  }
+  run_program({find_program("tune2fs"), "-O", "encrypt", mount.source});
+  if (context.kernel.probe(filesystem.fd()) != Support::usable) {
+    throw Error(Errc::no_kernel_support, "this kernel cannot encrypt directories on " +
+                                             describe(mount))
+        .with_path(mount.mount_point);
+  }
+}
+
+void require_removable(Context& context, const Filesystem& filesystem) {
+  Context everybody{context.kernel,      context.mounts,        context.caller, std::nullopt,
+                    context.config_path, context.kdf_limit_mib, context.throw_if_interrupted};
+  const MountStatus status = mount_status(everybody, filesystem);
+  const std::string& mount_point = filesystem.mount().mount_point;
+  if (!status.damaged.empty()) {
+    throw Error(Errc::corrupt_metadata, "some records on " + printable(mount_point) +
+                                            " cannot be read, so nobody can tell what they open")
+        .with_path(mount_point);
+  }
+  const std::vector<std::string> paths = encrypted_paths(status);
+  if (paths.empty()) return;
+  std::string list;
+  for (const std::string& path : paths) list += (list.empty() ? "" : ", ") + printable(path);
+  throw Error(Errc::in_use, "still encrypted with keys kept on " + printable(mount_point) + ": " +
+                                list)
+      .with_path(paths.front())
+      .with_candidates(paths);
+}
+
+void remove_set_up(Context& context, const Filesystem& filesystem) {
+  require_removable(context, filesystem);
+  MetadataRoot::remove(filesystem.root_fd(), filesystem.trusted_owner());
+}
+
+}  // namespace fscryptctl
