@@ -16,6 +16,7 @@ namespace {
 
 constexpr const char* kRootName = ".fscryptctl";
 constexpr const char* kUsersName = "users";
+constexpr const char* kParent = "the root directory of the filesystem";
 constexpr mode_t kPublicMode = 0755;
 constexpr mode_t kOpenToAllMode = 01777;
 constexpr mode_t kOthersWrite = S_IWGRP | S_IWOTH;
@@ -75,11 +76,10 @@ std::optional<UniqueFd> open_users_directory(int root_directory, Identity owner)
 
 /// Others must not be able to put something of theirs in the place of what is made here.
 void require_safe_parent(int filesystem_root, Identity owner) {
-  const std::string what = "the root directory of the filesystem";
   const FileInfo info = file_info(filesystem_root);
-  require_owner(info, owner, what);
+  require_owner(info, owner, kParent);
   if ((info.mode & kOthersWrite) != 0 && (info.mode & S_ISVTX) == 0) {
-    throw untrusted(what, "is writable by others");
+    throw untrusted(kParent, "is writable by others");
   }
 }
 
@@ -104,12 +104,18 @@ void complete_directory(int directory, int parent, const std::string& what, mode
   sync_file(parent, "cannot write the directory above " + what);
 }
 
+/// The descriptor that came in may be for going through only, which cannot be flushed.
+UniqueFd open_for_flushing(int directory, const std::string& what) {
+  UniqueFd fd(openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) throw system_error(errno, "cannot open " + what);
+  return fd;
+}
+
 UniqueFd provide_root_directory(int filesystem_root, Identity owner, bool& changed) {
   if (make_directory_durably(filesystem_root, kRootName, kPublicMode)) changed = true;
   const auto found = open_root_directory(filesystem_root, owner);
   if (!found) throw untrusted(kRootName, "vanished while it was made");
-  UniqueFd directory(openat(found->get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory) throw system_error(errno, "cannot open .fscryptctl");
+  UniqueFd directory = open_for_flushing(found->get(), kRootName);
   complete_directory(directory.get(), filesystem_root, kRootName, kPublicMode, changed);
   return directory;
 }
@@ -194,7 +200,8 @@ MetadataRoot MetadataRoot::create(int filesystem_root, Identity trusted_owner, b
   const ActAsOwner acting(trusted_owner);
   changed = false;
   require_safe_parent(filesystem_root, trusted_owner);
-  const UniqueFd directory = provide_root_directory(filesystem_root, trusted_owner, changed);
+  const UniqueFd parent = open_for_flushing(filesystem_root, kParent);
+  const UniqueFd directory = provide_root_directory(parent.get(), trusted_owner, changed);
   return MetadataRoot(provide_users_directory(directory.get(), trusted_owner,
                                               all_users ? kOpenToAllMode : kPublicMode, changed),
                       trusted_owner);
@@ -210,8 +217,9 @@ void MetadataRoot::remove(int filesystem_root, Identity trusted_owner) {
   }
   const ActAsOwner acting(trusted_owner);
   with_error_path(kRootName, [&] {
-    remove_entry(filesystem_root, kRootName, 0);
-    sync_file(filesystem_root, "cannot write the root directory of the filesystem");
+    const UniqueFd parent = open_for_flushing(filesystem_root, kParent);
+    remove_entry(parent.get(), kRootName, 0);
+    sync_file(parent.get(), "cannot write " + std::string(kParent));
   });
 }
 
