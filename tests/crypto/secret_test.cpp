@@ -47,6 +47,13 @@ static_assert(!std::is_copy_constructible_v<PolicyKey> && !Printable<PolicyKey>)
 static_assert(!std::equality_comparable<PolicyKey>);
 static_assert(!std::is_convertible_v<SecretBytes, PolicyKey>);
 
+// AddressSanitizer replaces mlock() by nothing, which says that it worked.
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kLockingWorks = false;
+#else
+constexpr bool kLockingWorks = true;
+#endif
+
 constexpr std::array<std::uint8_t, 5> kSecret{1, 2, 3, 4, 5};
 
 SecretBytes secret() { return SecretBytes(ByteView(kSecret)); }
@@ -176,7 +183,7 @@ TEST_CASE("a secret's pages are locked and left out of core dumps") {
   const std::string flags = mapping_flags(held.view().data());
   CAPTURE(flags);
   CHECK(flags.find(" dd ") != std::string::npos);
-  if (SecretBytes::all_locked()) CHECK(flags.find(" lo ") != std::string::npos);
+  if (kLockingWorks && SecretBytes::all_locked()) CHECK(flags.find(" lo ") != std::string::npos);
 }
 
 TEST_CASE("ordinary memory has not these flags, so that looking at them means something") {
@@ -190,7 +197,7 @@ TEST_CASE("two secrets share no page, so that unlocking one leaves the other loc
   const auto distance = static_cast<std::size_t>(std::abs(a.view().data() - b.view().data()));
   CHECK(distance >= static_cast<std::size_t>(sysconf(_SC_PAGESIZE)));
   b = SecretBytes();
-  if (SecretBytes::all_locked()) {
+  if (kLockingWorks && SecretBytes::all_locked()) {
     CHECK(mapping_flags(a.view().data()).find(" lo ") != std::string::npos);
   }
 }
@@ -205,7 +212,7 @@ TEST_CASE("where nothing may be locked secrets work, and it is known") {
     const rlimit none{0, 0};
     if (!test::become_ordinary_user() || setrlimit(RLIMIT_MEMLOCK, &none) != 0) return false;
     const SecretBytes held = secret();
-    return holds(held, kSecret) && !SecretBytes::all_locked();
+    return holds(held, kSecret) && SecretBytes::all_locked() != kLockingWorks;
   }));
 }
 
