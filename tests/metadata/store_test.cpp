@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -977,10 +978,10 @@ TEST_CASE("a record that breaks the format's limits is not written over a good o
 
 // --- Cost; not run by default ---
 
-TEST_CASE("listing ten thousand records", "[.benchmark]") {
+TEST_CASE("listing thousands of records", "[.benchmark]") {
   if (!can_mount()) return;
   const Ext4 ext4("encrypt,^has_journal");
-  constexpr std::uint32_t kCount = 10'000;
+  constexpr std::uint32_t kCount = 7000;  // as many as the inodes of the scratch filesystem allow
   bool changed = false;
   const UserStore store =
       UserStore::create(MetadataRoot::create(ext4.fd(), kRoot, false, changed), kAlice, changed);
@@ -991,16 +992,15 @@ TEST_CASE("listing ten thousand records", "[.benchmark]") {
     texts.push_back(emit(policy_number(n)));
     put(policies + policy_file(policy_number(n)), texts.back(), kAlice);
   }
-  using Clock = std::chrono::steady_clock;
-  const auto microseconds = [](Clock::duration duration) {
-    return std::chrono::duration<double, std::micro>(duration).count() / kCount;
+  const auto microseconds = [](std::clock_t processor_time) {
+    return 1e6 * static_cast<double>(processor_time) / CLOCKS_PER_SEC / kCount;
   };
   for (int round = 0; round < 5; ++round) {
-    const auto start = Clock::now();
+    const auto start = std::clock();
     const Listing<PolicySummary> listing = store.policies();
-    const auto listed = Clock::now();
+    const auto listed = std::clock();
     for (const std::string& text : texts) (void)parse_policy_summary(text);
-    const auto parsed = Clock::now();
+    const auto parsed = std::clock();
     REQUIRE(listing.records.size() == kCount + 1);
     WARN("per record: " << microseconds(listed - start) << " us, of these parsing "
                         << microseconds(parsed - listed) << " us");
