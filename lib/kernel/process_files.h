@@ -1,0 +1,62 @@
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fscryptctl/base/file.h"
+#include "fscryptctl/base/mount_table.h"
+#include "fscryptctl/kernel/holders.h"
+#include "keyed_files.h"
+
+namespace fscryptctl {
+
+/// Names in a directory of /proc or /sys; nullopt if it cannot be read (any more).
+[[nodiscard]] std::optional<std::vector<std::string>> names_in(int dirfd, const std::string& name);
+
+/// What is the same for all processes.
+struct ScanContext {
+  KeyedFiles& files;
+  dev_t anonymous_device;                        ///< of inotify instances and the like
+  std::map<std::uint64_t, std::string> sockets;  ///< bound in keyed directories: inode and path
+};
+
+/// Finds what one process has in use.
+class ProcessFiles {
+ public:
+  /// `process` is the process's directory in /proc, which stays that process's even when its
+  /// number is given to another; `mounts` is its table of mounts.
+  ProcessFiles(ScanContext& context, pid_t pid, int process, const std::vector<Mount>& mounts);
+
+  /// Adds to `holders`. False if not everything could be looked at.
+  [[nodiscard]] bool find(std::vector<Holder>& holders);
+
+ private:
+  void find_link(const std::string& link, const std::string& kind);
+  void find_descriptors();
+  void find_descriptor(int fds, const std::string& number);
+  void find_watches(const std::string& number);
+  void find_mappings();
+  void find_mapping(std::string_view line, int map_files);
+  [[nodiscard]] bool is_in_uninterruptible_sleep() const;
+  void add(const std::string& kind, const std::string& path, std::uint64_t inode);
+
+  ScanContext& context_;
+  pid_t pid_;
+  int process_;
+  const std::vector<Mount>& mounts_;
+  std::set<std::pair<std::string, std::string>> found_;  ///< kind and path
+  std::set<std::uint64_t> inodes_;                       ///< of what was found, and mappings seen
+  bool complete_ = true;
+};
+
+/// The name and effective user of the process whose directory in /proc this is.
+[[nodiscard]] Holder describe_process(int process, pid_t pid);
+
+}  // namespace fscryptctl
