@@ -272,6 +272,18 @@ TEST_CASE("a wrapping of another length does not open") {
   CHECK_FALSE(unwrap(wrapping_key(), recovery_context(), empty));
 }
 
+TEST_CASE("a wrapping of another length does not open, even if it was made with the right key") {
+  // 64 and 0 bytes as a protector key, with MACs that are right.
+  CHECK_FALSE(
+      unwrap(wrapping_key(), recovery_context(),
+             wrapped_from_hex("a7f0dd3aefd724f19b89408443466be985b6915afd79a8122f3a5937c90b2352"
+                              "847020e3bb37fc28278170edfac28a1f8e423b61a0fafd564a278b1df172f9b8",
+                              "08fff606c95f478a04f26c4d1e64f9c49f5cc43cf7baf95d4fbe68765139b669")));
+  CHECK_FALSE(unwrap(
+      wrapping_key(), recovery_context(),
+      wrapped_from_hex("", "243c01521c88cde5aab49c224a2d6ae906b0bd82612fb10ccc9456fc95a2f413")));
+}
+
 TEST_CASE("a protector's wrapping opens in its own place only") {
   const WrappedKey wrapped = wrap(wrapping_key(), passphrase_context(), protector_key());
   const std::vector<std::function<void(ProtectorKeyContext&)>> changes{
