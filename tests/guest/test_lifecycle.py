@@ -54,7 +54,7 @@ def on_disk(disk, text):
 
 
 def test_setting_up_again_changes_nothing(volume, tool):
-    assert tool.set_up(volume)["changed"] is False
+    assert tool.ok("setup", volume)["changed"] is False
 
 
 def test_a_new_directory_is_encrypted_unlocked_and_its_own_owner_s(private, machine, tool):
