@@ -1,7 +1,8 @@
 // Feeds bytes to the codec as a disk from a stranger would. Whatever it accepts must come out of
 // writing and reading again as the same record.
 //
-// cmake -DFSCRYPTCTL_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++ -DCMAKE_CXX_FLAGS=-fsanitize=address,undefined
+// cmake -DFSCRYPTCTL_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++
+// -DCMAKE_CXX_FLAGS=-fsanitize=address,undefined
 
 #include <cstdint>
 #include <cstdlib>
