@@ -10,7 +10,7 @@ from disks import Volume
 from tool import Tool
 
 # When the power goes, in parts of the time that the commands take when it does not.
-MOMENTS = (0.3, 0.55, 0.75, 0.95)
+MOMENTS = (0.25, 0.4, 0.55, 0.75)
 LETTER = b"dear diary"
 DEVICES = {"ext4": "/dev/ubda", "f2fs": "/dev/ubdb"}
 

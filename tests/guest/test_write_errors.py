@@ -32,19 +32,18 @@ class UnreliableDisk:
     def _load(self, table):
         self.guest.check("dmsetup", "load", NAME, "--table", table)
 
-    def _switch(self):
-        """Without waiting for what is under way, which may never get through."""
-        self.guest.check("dmsetup", "resume", "--noudevsync", "--noflush", "--nolockfs", NAME)
+    def _switch(self, after_s):
+        self.guest.call("switch_table", device=NAME, after_s=after_s)
 
     def prepare(self, fault):
         self._load(f"0 {self.sectors} flakey {DISK} 0 {FAULTS[fault]}")
 
-    def fail(self):
-        self._switch()
+    def fail(self, after_s):
+        self._switch(after_s)
 
     def heal(self):
         self._load(self._healthy())
-        self._switch()
+        self._switch(0)
 
 
 @pytest.fixture(scope="module", params=["ext4", "f2fs"])
@@ -87,8 +86,7 @@ def interrupted(unreliable, volume, machine, tool, fault):
         machine.check("sync")
         unreliable.prepare(fault)
         started = tool.start(*command)
-        time.sleep(after_s)
-        unreliable.fail()
+        unreliable.fail(after_s)
         result = machine.finish(started)
         assert not result.timed_out, result
         volume.unmount()
