@@ -35,6 +35,18 @@ void add_options(CLI::App& app, Arguments& arguments) {
   add_number(app, "--kdf-lanes", "N", arguments.kdf.lanes, "parallel lanes of hashing");
 }
 
+std::string count(std::uint64_t number, const std::string& one, const std::string& many) {
+  return std::to_string(number) + " " + (number == 1 ? one : many);
+}
+
+std::string describe(const KdfCosts& costs) {
+  const std::string memory = costs.memory_kib < 1024
+                                 ? std::to_string(costs.memory_kib) + " KiB"
+                                 : std::to_string(costs.memory_kib / 1024) + " MiB";
+  return memory + ", " + count(costs.passes, "pass", "passes") + ", " +
+         count(costs.lanes, "lane", "lanes");
+}
+
 /// Who else gets a directory: `--user`, an ordinary caller, or the user behind sudo.
 std::optional<Identity> user_to_set_up(const Context& context) {
   if (context.user) return context.user;
@@ -71,10 +83,8 @@ void write_configuration(Invocation& invocation, Context& context, const Argumen
   if (result.kdf) out.json()["kdf"] = json_of(*result.kdf);
   if (!result.changed) return;
   out.set_changed();
-  out.message("wrote " + printable(context.config_path) + " (Argon2id with " +
-              std::to_string(result.kdf->memory_kib / 1024) + " MiB, " +
-              std::to_string(result.kdf->passes) + " passes, " + std::to_string(result.kdf->lanes) +
-              " lanes)");
+  out.message("wrote " + printable(context.config_path) + " (Argon2id: " + describe(*result.kdf) +
+              ")");
   if (weak_costs(*result.kdf)) {
     out.note("these hashing costs are weak: passphrases can be guessed fast");
   }

@@ -59,19 +59,24 @@ std::string protector_table(const std::vector<ProtectorStatus>& protectors, bool
   return table.text();
 }
 
-std::string unlocked_by(const KeyStatus& key) {
+std::string unlocked_by(const DirectoryStatus& directory) {
+  const KeyStatus& key = directory.key;
   if (key.state != KeyState::present) return "";
   const std::uint32_t others = key.user_count - (key.added_by_self ? 1 : 0);
   const std::string other_users =
       std::to_string(others) + (others == 1 ? " other user" : " other users");
-  if (key.added_by_self) return others == 0 ? " (by you)" : " (by you and " + other_users + ")";
+  if (key.added_by_self) {
+    const std::string who =
+        directory.user == own_identity().uid ? "you" : printable(user_name(directory.user));
+    return others == 0 ? " (by " + who + ")" : " (by " + who + " and " + other_users + ")";
+  }
   return " (by " + other_users + ")";
 }
 
 void show_directory(Output& out, const DirectoryStatus& directory) {
   const std::string path = printable(directory.path);
   if (!directory.policy) return out.data(path + "  not encrypted\n");
-  std::string text = path + "  " + state_word(directory) + unlocked_by(directory.key) + "\n";
+  std::string text = path + "  " + state_word(directory) + unlocked_by(directory) + "\n";
   text += "  opens with  " + printable(ways_in(directory)) + "\n";
   std::string label = "  protectors  ";
   std::string lines = protector_table(directory.protectors, false);

@@ -26,8 +26,7 @@ std::vector<ProtectorSummary> summaries(const std::vector<ProtectorRecord>& reco
 Place place_of_directory(Context& context, const std::string& path) {
   Target target = look_at(context, path);
   const KeyIdentifier key = require_v2_key(target);
-  std::optional<FoundPolicy> found =
-      find_record(context, target.filesystem, target.owner.uid, key);
+  std::optional<FoundPolicy> found = find_record(context, target.filesystem, target.owner.uid, key);
   if (!found) throw not_managed(target.filesystem, path);
   std::vector<ProtectorSummary> candidates =
       summaries(read_protectors(found->store, found->record.summary.protectors));
@@ -39,8 +38,8 @@ Place place_of_mount(Context& context, const std::string& mount) {
   static_cast<void>(filesystem.require_metadata());
   std::optional<UserStore> store = filesystem.store(context.user_without_path());
   if (!store) {
-    throw Error(Errc::no_such_protector, "no protectors on " +
-                                             printable(filesystem.mount().mount_point));
+    throw Error(Errc::no_such_protector,
+                "no protectors on " + printable(filesystem.mount().mount_point));
   }
   std::vector<ProtectorSummary> candidates = store->protectors().records;
   return {std::move(filesystem), std::move(*store), std::move(candidates)};
@@ -78,8 +77,8 @@ class Change {
     for (const Copy& copy : others) {
       if (copy.opened) generation = std::max(generation, newest_generation(copy.record) + 1);
     }
-    const ProtectorRecord changed = with_new_secret(
-        protector_, secret, costs_for_new_hashing(context_), generation);
+    const ProtectorRecord changed =
+        with_new_secret(protector_, secret, costs_for_new_hashing(context_), generation);
     context_.throw_if_interrupted();
     if (!replace(place.store, protector_.record, changed)) return std::nullopt;
     ChangeSecretResult result{changed.summary, {{place.filesystem.mount().mount_point, true}}};
@@ -108,8 +107,8 @@ class Change {
         std::optional<ProtectorRecord> record = store->protector(protector_.record.summary.id);
         if (!record) continue;
         const bool opened = opens_to_same_key(*record);
-        copies.push_back({filesystem.mount().mount_point, std::move(*store), std::move(*record),
-                          opened});
+        copies.push_back(
+            {filesystem.mount().mount_point, std::move(*store), std::move(*record), opened});
       } catch (const Error&) {
         continue;
       }

@@ -143,9 +143,8 @@ Error not_managed(const Filesystem& filesystem, const std::string& path) {
   struct stat info {};
   const bool other_tool =
       ::fstatat(filesystem.root_fd(), ".fscrypt", &info, AT_SYMLINK_NOFOLLOW) == 0;
-  Error error(Errc::not_managed,
-              printable(path) + " is encrypted, but not set up here" +
-                  (other_tool ? " (google/fscrypt metadata found)" : ""));
+  Error error(Errc::not_managed, printable(path) + " is encrypted, but not set up here" +
+                                     (other_tool ? " (google/fscrypt metadata found)" : ""));
   return error.with_path(path);
 }
 

@@ -12,8 +12,9 @@ namespace {
 
 void check_request(const EncryptRequest& request) {
   if (request.policy && (!request.protectors.empty() || request.source || request.name)) {
-    throw Error(Errc::usage, "an existing policy has its protectors: --policy goes without "
-                             "--protector, --source and --name");
+    throw Error(Errc::usage,
+                "an existing policy has its protectors: --policy goes without "
+                "--protector, --source and --name");
   }
   if (const auto reason = invalid_combination(request.options)) throw Error(Errc::usage, *reason);
   if (request.name) {
@@ -104,8 +105,8 @@ class Encryption {
 
   /// The secret must open the directory; with it in hand, it is unlocked too.
   void prove_secret(const UserStore& store, const PolicyRecord& record) {
-    const UnlockedPolicy policy = open_policy(store, record, first_protector(), opener_,
-                                              request_.path);
+    const UnlockedPolicy policy =
+        open_policy(store, record, first_protector(), opener_, request_.path);
     if (request_.leave_locked) return;
     const ActAs acting(user_);
     context_.kernel.add_key(filesystem_.fd(), policy.key.secret());
@@ -175,9 +176,8 @@ class Encryption {
   /// Somebody may have taken the name since it was chosen. It is not part of what is authenticated.
   static void claim_name(const UserStore& store, ProtectorRecord& protector, bool chosen) {
     std::vector<ProtectorSummary> others = store.protectors().records;
-    std::erase_if(others, [&](const ProtectorSummary& other) {
-      return other.id == protector.summary.id;
-    });
+    std::erase_if(others,
+                  [&](const ProtectorSummary& other) { return other.id == protector.summary.id; });
     if (std::none_of(others.begin(), others.end(), [&](const ProtectorSummary& other) {
           return other.name == protector.summary.name;
         })) {
@@ -198,8 +198,7 @@ class Encryption {
     target_.close();
     if (!key_added_) return;
     const ActAs acting(user_);
-    static_cast<void>(
-        context_.kernel.remove_key(filesystem_.fd(), key, RemoveScope::own_claim));
+    static_cast<void>(context_.kernel.remove_key(filesystem_.fd(), key, RemoveScope::own_claim));
   }
 
   /// After a failure. Whatever may belong to an encrypted directory stays, and repeating the

@@ -29,8 +29,8 @@ UniqueFd open_mount(const Mount& mount) {
 UniqueFd open_for_keys(int root) {
   UniqueFd fd(::openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd && errno == EACCES) {
-    fd.reset(::openat(root, kMetadataDirectory.data(),
-                      O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    fd.reset(
+        ::openat(root, kMetadataDirectory.data(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   }
   return fd;
 }
@@ -64,8 +64,7 @@ UniqueFd open_beneath(int root, const std::string& path) {
   open_how how{};
   how.flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
   how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;
-  UniqueFd fd(
-      static_cast<int>(::syscall(SYS_openat2, root, path.c_str(), &how, sizeof how)));
+  UniqueFd fd(static_cast<int>(::syscall(SYS_openat2, root, path.c_str(), &how, sizeof how)));
   if (!fd && (errno == ENOSYS || errno == EPERM)) return open_beneath_by_steps(root, path);
   return fd;
 }
@@ -132,9 +131,7 @@ Filesystem Filesystem::of(int fd, const std::vector<Mount>& mounts, const std::s
       .with_path(path);
 }
 
-bool Filesystem::trusted() const noexcept {
-  return belongs_to_caller_or_root(trusted_owner_.uid);
-}
+bool Filesystem::trusted() const noexcept { return belongs_to_caller_or_root(trusted_owner_.uid); }
 
 std::optional<MetadataRoot> Filesystem::metadata() const {
   if (!trusted()) {
@@ -165,6 +162,12 @@ UserStore Filesystem::store_for_writing(Identity user) const {
   bool changed = false;
   const MetadataRoot root = require_metadata();
   if (std::optional<UserStore> store = UserStore::open(root, user)) return std::move(*store);
+  const uid_t caller = ::geteuid();
+  if (caller != 0 && caller != trusted_owner_.uid && !root.open_to_all()) {
+    throw Error(Errc::not_set_up,
+                printable(mount_.mount_point) + " is set up, but not for this user")
+        .with_path(mount_.mount_point);
+  }
   return UserStore::create(root, user, changed);
 }
 

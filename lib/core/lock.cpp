@@ -1,5 +1,7 @@
 #include "fscryptctl/core/lock.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <set>
 #include <thread>
@@ -30,8 +32,7 @@ RemoveOutcome remove_once(Context& context, const Filesystem& filesystem, const 
 /// Busy files do not heal themselves: the kernel evicts what is left only when it is asked again.
 void remove_until_locked(Context& context, const Filesystem& filesystem, const KeyIdentifier& key,
                          Identity user, const LockRequest& request) {
-  const RemoveScope scope =
-      request.all_users ? RemoveScope::all_users : RemoveScope::own_claim;
+  const RemoveScope scope = request.all_users ? RemoveScope::all_users : RemoveScope::own_claim;
   const Clock::time_point deadline = Clock::now() + request.wait;
   std::chrono::milliseconds pause{20};
   while (remove_once(context, filesystem, key, user, scope) == RemoveOutcome::files_busy) {
@@ -55,6 +56,9 @@ LockResult lock_key(Context& context, const Filesystem& filesystem, const KeyIde
   result.changed = before != result.key;
   if (result.key.state == KeyState::incompletely_removed) {
     result.scan = find_holders(context.kernel, filesystem.fd(), key);
+    // A descriptor that a shell passed on to us ends with us; the shell's own is listed.
+    std::erase_if(result.scan.holders,
+                  [](const Holder& holder) { return holder.pid == ::getpid(); });
   }
   return result;
 }
@@ -79,8 +83,8 @@ bool worth_locking(const KeyStatus& key, const LockRequest& request) {
 LockResult lock_directory(Context& context, const std::string& path, const LockRequest& request) {
   const Target target = look_at(context, path);
   const KeyIdentifier key = require_v2_key(target);
-  LockResult result = lock_key(context, target.filesystem, key,
-                               context.user_for(target.owner.uid), request);
+  LockResult result =
+      lock_key(context, target.filesystem, key, context.user_for(target.owner.uid), request);
   result.paths = {path};
   return result;
 }

@@ -23,8 +23,7 @@ UnlockedPolicy unlock_policy(const LockedPolicy& policy, const OpenProtector& pr
     }
     return {policy.record, std::move(*key)};
   }
-  throw Error(Errc::no_such_protector,
-              "protector " + id.hex() + " is not one of policy " + hex);
+  throw Error(Errc::no_such_protector, "protector " + id.hex() + " is not one of policy " + hex);
 }
 
 void wrap_for(UnlockedPolicy& policy, const OpenProtector& protector) {
@@ -58,8 +57,7 @@ std::optional<PolicyRecord> find_policy(const std::optional<UserStore>& store,
 UnlockedPolicy open_policy(const UserStore& store, const PolicyRecord& record,
                            const std::optional<std::string>& protector, Opener& opener,
                            const std::string& target) {
-  const std::vector<ProtectorRecord> candidates =
-      read_protectors(store, record.summary.protectors);
+  const std::vector<ProtectorRecord> candidates = read_protectors(store, record.summary.protectors);
   if (!protector) {
     return unlock_policy({record}, opener.open_any(candidates, target, false));
   }

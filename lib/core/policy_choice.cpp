@@ -34,9 +34,8 @@ class Chooser {
   PolicyChoice existing_policy() {
     const std::optional<PolicyRecord> record = store_.policy(named_key());
     if (!record) {
-      throw Error(Errc::no_such_policy,
-                  "no record of policy " + printable(*request_.policy) + " on " +
-                      printable(filesystem_.mount().mount_point))
+      throw Error(Errc::no_such_policy, "no record of policy " + printable(*request_.policy) +
+                                            " on " + printable(filesystem_.mount().mount_point))
           .with_path(filesystem_.mount().mount_point);
     }
     if (request_.options_given && record->options != request_.options) {
@@ -56,10 +55,9 @@ class Chooser {
       // A copy makes this filesystem independent of the other one.
       if (!store_.protector(protector.record.summary.id)) copies.push_back(protector.record);
     }
-    const bool named_only =
-        !request_.protectors.empty() && !request_.source && !request_.name;
-    PolicyChoice choice = named_only ? chosen(std::move(policy))
-                                     : with_new_protector(std::move(policy));
+    const bool named_only = !request_.protectors.empty() && !request_.source && !request_.name;
+    PolicyChoice choice =
+        named_only ? chosen(std::move(policy)) : with_new_protector(std::move(policy));
     choice.new_protectors.insert(choice.new_protectors.end(), copies.begin(), copies.end());
     return choice;
   }
@@ -107,11 +105,10 @@ class Chooser {
   PolicyChoice with_new_protector(UnlockedPolicy policy) {
     const std::vector<ProtectorSummary> all = store_.protectors().records;
     const std::string wish = request_.name.value_or(free_name(base_name(request_.path), {}));
-    const auto taken = std::find_if(all.begin(), all.end(), [&](const ProtectorSummary& other) {
-      return other.name == wish;
-    });
-    const Secret secret = secrets_.fresh(request_.source.value_or(context_.config().source),
-                                         request_.path);
+    const auto taken = std::find_if(
+        all.begin(), all.end(), [&](const ProtectorSummary& other) { return other.name == wish; });
+    const Secret secret =
+        secrets_.fresh(request_.source.value_or(context_.config().source), request_.path);
     context_.throw_if_interrupted();
     if (taken != all.end()) {
       if (std::optional<OpenProtector> left = opened_leftover(*taken, secret)) {

@@ -138,8 +138,8 @@ const OpenProtector* Opener::try_all(Known& known, const std::vector<ProtectorRe
   attempt.untried.clear();
   for (const ProtectorRecord& record : candidates) {
     if (std::optional<ProtectorKey> key = try_record(known, record, attempt)) {
-      const auto [entry, added] = open_.insert_or_assign(
-          record.summary.id, OpenProtector{record, std::move(*key)});
+      const auto [entry, added] =
+          open_.insert_or_assign(record.summary.id, OpenProtector{record, std::move(*key)});
       return &entry->second;
     }
   }
@@ -175,8 +175,7 @@ const OpenProtector& Opener::open_any(const std::vector<ProtectorRecord>& candid
     throw Error(Errc::kdf_limit, *attempt.over_limit).with_path(target);
   }
   throw Error(Errc::wrong_key,
-              std::string(raw_key ? "wrong key for " : "wrong passphrase for ") +
-                  printable(target))
+              std::string(raw_key ? "wrong key for " : "wrong passphrase for ") + printable(target))
       .with_path(target);
 }
 
@@ -190,8 +189,7 @@ std::optional<ProtectorKey> Opener::try_known(const ProtectorRecord& record) {
 
 void Opener::remember(Secret secret) { known_.push_back({std::move(secret), {}}); }
 
-OpenProtector make_protector(const Secret& secret, const std::string& name,
-                             const KdfCosts& costs) {
+OpenProtector make_protector(const Secret& secret, const std::string& name, const KdfCosts& costs) {
   OpenProtector protector{ProtectorRecord{}, random_key<ProtectorKey>()};
   ProtectorSummary& summary = protector.record.summary;
   summary.id = protector_id_of(protector.key);

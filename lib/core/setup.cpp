@@ -22,8 +22,8 @@ constexpr std::uint64_t kMaxMemoryMib = 1024 * 1024;
 std::uint32_t wished_memory_kib(const KdfWishes& wishes) {
   if (!wishes.memory_mib) return default_memory_kib();
   if (*wishes.memory_mib == 0 || *wishes.memory_mib > kMaxMemoryMib) {
-    throw Error(Errc::usage, "the memory for hashing must be 1 to " +
-                                 std::to_string(kMaxMemoryMib) + " MiB");
+    throw Error(Errc::usage,
+                "the memory for hashing must be 1 to " + std::to_string(kMaxMemoryMib) + " MiB");
   }
   return static_cast<std::uint32_t>(*wishes.memory_mib * 1024);
 }
@@ -94,12 +94,12 @@ ConfigResult set_up_configuration(const Context& context, const KdfWishes& wishe
   return {true, config->kdf};
 }
 
-bool set_up_filesystem(Context& context, const Filesystem& filesystem,
-                       std::optional<Identity> user, bool all_users) {
+bool set_up_filesystem(Context& context, const Filesystem& filesystem, std::optional<Identity> user,
+                       bool all_users) {
   require_encryption(context, filesystem);
   bool changed = false;
-  const MetadataRoot root = MetadataRoot::create(filesystem.root_fd(), filesystem.trusted_owner(),
-                                                 all_users, changed);
+  const MetadataRoot root =
+      MetadataRoot::create(filesystem.root_fd(), filesystem.trusted_owner(), all_users, changed);
   if (user) static_cast<void>(UserStore::create(root, *user, changed));
   return changed;
 }
@@ -110,21 +110,26 @@ void enable_encryption(Context& context, const Filesystem& filesystem) {
     throw Error(Errc::permission, "only root can turn on encryption").with_path(mount.mount_point);
   }
   if (mount.type != "ext4") {
-    throw Error(Errc::filesystem, "encryption of " + describe(mount) +
-                                      " cannot be turned on while it is mounted")
+    throw Error(Errc::filesystem,
+                "encryption of " + describe(mount) + " cannot be turned on while it is mounted")
         .with_path(mount.mount_point);
   }
   run_program({find_program("tune2fs"), "-O", "encrypt", mount.source});
   if (context.kernel.probe(filesystem.fd()) != Support::usable) {
-    throw Error(Errc::no_kernel_support, "this kernel cannot encrypt directories on " +
-                                             describe(mount))
+    throw Error(Errc::no_kernel_support,
+                "this kernel cannot encrypt directories on " + describe(mount))
         .with_path(mount.mount_point);
   }
 }
 
 void require_removable(Context& context, const Filesystem& filesystem) {
-  Context everybody{context.kernel,      context.mounts,        context.caller, std::nullopt,
-                    context.config_path, context.kdf_limit_mib, context.throw_if_interrupted};
+  Context everybody{context.kernel,
+                    context.mounts,
+                    context.caller,
+                    std::nullopt,
+                    context.config_path,
+                    context.kdf_limit_mib,
+                    context.throw_if_interrupted};
   const MountStatus status = mount_status(everybody, filesystem);
   const std::string& mount_point = filesystem.mount().mount_point;
   if (!status.damaged.empty()) {
@@ -136,8 +141,8 @@ void require_removable(Context& context, const Filesystem& filesystem) {
   if (paths.empty()) return;
   std::string list;
   for (const std::string& path : paths) list += (list.empty() ? "" : ", ") + printable(path);
-  throw Error(Errc::in_use, "still encrypted with keys kept on " + printable(mount_point) + ": " +
-                                list)
+  throw Error(Errc::in_use,
+              "still encrypted with keys kept on " + printable(mount_point) + ": " + list)
       .with_path(paths.front())
       .with_candidates(paths);
 }

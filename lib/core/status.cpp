@@ -19,8 +19,8 @@ bool opens_with_recovery_key(const ProtectorSummary& protector) {
 FilesystemStatus status_of(Context& context, const Filesystem& filesystem) {
   const Mount& mount = filesystem.mount();
   struct stat info {};
-  const bool metadata = ::fstatat(filesystem.root_fd(), ".fscryptctl/users", &info,
-                                  AT_SYMLINK_NOFOLLOW) == 0;
+  const bool metadata =
+      ::fstatat(filesystem.root_fd(), ".fscryptctl/users", &info, AT_SYMLINK_NOFOLLOW) == 0;
   return {mount.mount_point, mount.source, mount.type, context.kernel.probe(filesystem.fd()),
           metadata};
 }
@@ -55,9 +55,9 @@ class UserView {
   void index(const std::vector<ProtectorSummary>& protectors,
              const std::vector<PolicySummary>& policies) {
     for (const ProtectorSummary& protector : protectors) {
-      protectors_.emplace(protector.id,
-                          ProtectorStatus{protector, store_.user().uid,
-                                          filesystem_.mount().mount_point, {}});
+      protectors_.emplace(
+          protector.id,
+          ProtectorStatus{protector, store_.user().uid, filesystem_.mount().mount_point, {}});
     }
     for (const PolicySummary& policy : policies) {
       for (const ProtectorId& id : policy.protectors) {
@@ -79,6 +79,7 @@ class UserView {
       DirectoryStatus directory;
       const PathState::State state = look_at_hint(hint, key, directory);
       directory.key = shown.key;
+      directory.user = shown.uid;
       directory.managed = true;
       directory.protectors = protectors;
       shown.paths.push_back({directory.path, state});
@@ -154,8 +155,8 @@ void add_record(const Filesystem& filesystem, const UserStore& store, const KeyI
   for (const ProtectorId& id : record->summary.protectors) {
     try {
       if (std::optional<ProtectorRecord> protector = store.protector(id)) {
-        protectors.push_back({std::move(protector->summary), store.user().uid,
-                              filesystem.mount().mount_point, {}});
+        protectors.push_back(
+            {std::move(protector->summary), store.user().uid, filesystem.mount().mount_point, {}});
       }
     } catch (const Error& error) {
       status.damaged.push_back(damage(error, store.user().uid));
@@ -195,9 +196,8 @@ bool is_mount_point(const Context& context, const std::string& path) {
 bool ProtectorStatus::has_recovery_key() const { return opens_with_recovery_key(summary); }
 
 bool DirectoryStatus::has_recovery_key() const {
-  return std::any_of(protectors.begin(), protectors.end(), [](const ProtectorStatus& protector) {
-    return protector.has_recovery_key();
-  });
+  return std::any_of(protectors.begin(), protectors.end(),
+                     [](const ProtectorStatus& protector) { return protector.has_recovery_key(); });
 }
 
 MountStatus mount_status(Context& context, const Filesystem& filesystem) {
@@ -235,8 +235,8 @@ std::vector<MountStatus> system_status(Context& context) {
 PathStatus path_status(Context& context, const std::string& path, bool with_opens) {
   const Target target = look_at(context, path);
   if (!target.policy && target.directory && is_mount_point(context, path)) {
-    return {PathStatus::Kind::mount_point, std::nullopt,
-            mount_status(context, target.filesystem), {}};
+    return {
+        PathStatus::Kind::mount_point, std::nullopt, mount_status(context, target.filesystem), {}};
   }
   PathStatus status{PathStatus::Kind::plain, DirectoryStatus{}, std::nullopt, {}};
   status.directory->path = path;
@@ -244,10 +244,10 @@ PathStatus path_status(Context& context, const std::string& path, bool with_open
   if (!target.policy) return status;
   status.kind = PathStatus::Kind::encrypted;
   const Identity user = context.user_for(target.owner.uid);
+  status.directory->user = user.uid;
   {
     const ActAs acting(user);
-    status.directory->key =
-        context.kernel.key_status(target.filesystem.fd(), target.policy->key);
+    status.directory->key = context.kernel.key_status(target.filesystem.fd(), target.policy->key);
   }
   if (const auto* key = std::get_if<KeyIdentifier>(&target.policy->key)) {
     look_up_records(context, target.filesystem, *key, with_opens, status);

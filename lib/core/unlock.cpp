@@ -7,8 +7,7 @@ namespace fscryptctl {
 namespace {
 
 UnlockResult unlock_found(Context& context, const Filesystem& filesystem, const FoundPolicy& found,
-                          const UnlockRequest& request, Opener& opener,
-                          const std::string& target) {
+                          const UnlockRequest& request, Opener& opener, const std::string& target) {
   const KeyIdentifier& key = found.record.summary.key_identifier;
   const auto status = [&] {
     const ActAs user(found.store.user());

@@ -54,7 +54,7 @@ void require_encryption(const Context& context, const Filesystem& filesystem);
 struct Target {
   std::string path;
   Filesystem filesystem;
-  Identity owner;   ///< of the file
+  Identity owner;  ///< of the file
   bool directory;
   std::optional<KernelPolicy> policy;
 };

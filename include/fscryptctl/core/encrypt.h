@@ -23,8 +23,8 @@ struct EncryptRequest {
   std::vector<std::string> protectors;  ///< existing ones: NAME, id, or MOUNTPOINT:NAME
   std::optional<std::string> policy;    ///< PATH or key identifier of the policy to use
   EncryptionOptions options;
-  bool options_given = false;           ///< some mode or flag was chosen explicitly
-  std::optional<mode_t> mode;           ///< permissions to set
+  bool options_given = false;  ///< some mode or flag was chosen explicitly
+  std::optional<mode_t> mode;  ///< permissions to set
   bool keep_mode = false;
 };
 

@@ -22,7 +22,7 @@ struct LockResult {
   KeyIdentifier key_identifier;
   KeyStatus key;
   bool changed = false;
-  HolderScan scan{{}, true};       ///< when the key is incompletely removed
+  HolderScan scan{{}, true};  ///< when the key is incompletely removed
 
   [[nodiscard]] bool locked() const noexcept { return key.state == KeyState::absent; }
 };

@@ -46,7 +46,8 @@ struct DirectoryStatus {
   bool missing = false;  ///< a record names it, but it is not there or has another policy
   bool damaged = false;  ///< it is encrypted, but its record cannot be used
   std::optional<KernelPolicy> policy;  ///< nullopt: not encrypted, or missing
-  KeyStatus key;
+  KeyStatus key;                       ///< as `user` sees it
+  uid_t user = 0;
   bool managed = false;
   std::vector<ProtectorStatus> protectors;  ///< that open it
 
