@@ -49,15 +49,17 @@ void require_usable_mount(int filesystem_root, int directory, Identity owner) {
 
 /// `.fscryptctl`, for going through only. nullopt if there is none.
 std::optional<UniqueFd> open_root_directory(int filesystem_root, Identity owner) {
-  UniqueFd directory(openat(filesystem_root, kRootName, O_PATH | O_NOFOLLOW | O_CLOEXEC));
-  if (!directory && errno == ENOENT) return std::nullopt;
-  if (!directory) throw system_error(errno, "cannot open .fscryptctl").with_path(kRootName);
-  require_usable_mount(filesystem_root, directory.get(), owner);
-  const FileInfo info = file_info(directory.get());
-  if (!S_ISDIR(info.mode)) throw untrusted(kRootName, "is not a directory");
-  require_owner(info, owner, kRootName);
-  if ((info.mode & kOthersWrite) != 0) throw untrusted(kRootName, "is writable by others");
-  return directory;
+  return with_error_path(kRootName, [&]() -> std::optional<UniqueFd> {
+    UniqueFd directory(openat(filesystem_root, kRootName, O_PATH | O_NOFOLLOW | O_CLOEXEC));
+    if (!directory && errno == ENOENT) return std::nullopt;
+    if (!directory) throw system_error(errno, "cannot open .fscryptctl");
+    require_usable_mount(filesystem_root, directory.get(), owner);
+    const FileInfo info = file_info(directory.get());
+    if (!S_ISDIR(info.mode)) throw untrusted(kRootName, "is not a directory");
+    require_owner(info, owner, kRootName);
+    if ((info.mode & kOthersWrite) != 0) throw untrusted(kRootName, "is writable by others");
+    return directory;
+  });
 }
 
 std::optional<UniqueFd> open_users_directory(int root_directory, Identity owner) {

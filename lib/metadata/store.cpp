@@ -335,15 +335,16 @@ bool may_move_aside(const MetadataRoot& root) {
 
 std::optional<UserStore> UserStore::open(const MetadataRoot& root, Identity user) {
   const std::string path = user_path(user.uid);
-  if (user.uid == overflow_uid()) {
-    throw Error(Errc::untrusted_metadata, "this user's id stands for unknown users")
-        .with_path(path);
-  }
-  const ActAs acting(user);
-  auto directory =
-      open_private_directory(root.users_fd(), std::to_string(user.uid), user.uid, path);
-  if (!directory) return std::nullopt;
-  return UserStore(std::move(*directory), user);
+  return with_error_path(path, [&]() -> std::optional<UserStore> {
+    if (user.uid == overflow_uid()) {
+      throw Error(Errc::untrusted_metadata, "this user's id stands for unknown users");
+    }
+    const ActAs acting(user);
+    auto directory =
+        open_private_directory(root.users_fd(), std::to_string(user.uid), user.uid, path);
+    if (!directory) return std::nullopt;
+    return UserStore(std::move(*directory), user);
+  });
 }
 
 UserStore UserStore::create(const MetadataRoot& root, Identity user, bool& changed) {
