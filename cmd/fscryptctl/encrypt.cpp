@@ -178,6 +178,9 @@ int run_encrypt(Invocation& invocation) {
   Context context = invocation.make_context();
   request.options = context.config().encryption;
   apply(typed, request);
+  if (invocation.globals.mount) {
+    for (std::string& name : request.protectors) name.insert(0, *invocation.globals.mount + ":");
+  }
   const bool only_new = request.protectors.empty() && !request.policy;
   if (!request.source && only_new && (secret_options.key_file || secret_options.new_key_file)) {
     request.source = Source::raw_key;

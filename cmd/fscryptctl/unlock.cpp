@@ -119,7 +119,7 @@ int run_unlock(Invocation& invocation) {
   Context context = invocation.make_context();
   if (!arguments.policy && arguments.paths.empty()) throw nothing_named(context);
   CommandLineSecrets secrets(secret_options, Spelling::existing_and_new, invocation);
-  Opener opener(secrets, context.kdf_limits());
+  Opener opener(secrets, context);
   invocation.out.json()["results"] = Json::array();
   if (arguments.policy) {
     unlock_named_policy(invocation, context, arguments, opener);

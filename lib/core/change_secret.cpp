@@ -160,7 +160,7 @@ ChangeSecretResult change_secret(Context& context, const ChangeSecretRequest& re
                                    : place_of_mount(context, request.mount);
   const ProtectorSummary& chosen = choose(place, request.protector);
   const std::string target = request.path.value_or("protector " + chosen.name);
-  Opener opener(secrets, context.kdf_limits());
+  Opener opener(secrets, context);
   std::optional<Secret> secret;
   // Whoever was faster may have changed the secret: then ours does not open it any more, and the
   // error says so.

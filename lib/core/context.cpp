@@ -45,9 +45,12 @@ std::vector<std::string> names_of(const std::vector<FoundPolicy>& found) {
 
 }  // namespace
 
-Config Context::config() const { return read_config(config_path).value_or(Config{}); }
+const Config& Context::config() {
+  if (!config_read) config_read = read_config(config_path).value_or(Config{});
+  return *config_read;
+}
 
-KdfLimits Context::kdf_limits() const {
+KdfLimits Context::kdf_limits() {
   const std::optional<std::uint64_t> mib = std::max(kdf_limit_mib, config().kdf_limit_mib);
   if (!mib) return machine_kdf_limits(std::nullopt);
   return machine_kdf_limits(*mib * 1024);

@@ -34,7 +34,7 @@ class Encryption {
       : context_(context),
         request_(request),
         secrets_(secrets),
-        opener_(secrets, context.kdf_limits()),
+        opener_(secrets, context),
         target_(TargetDirectory::find(context, request.path, request.create)),
         filesystem_(Filesystem::of(target_.any_fd(), context.mounts, request.path)),
         user_(target_.user()) {}
@@ -96,6 +96,9 @@ class Encryption {
     if (request_.options_given && policy.options != request_.options) {
       throw already_encrypted(request_.path, " with other modes");
     }
+    if (request_.policy && named_policy_key(context_, filesystem_, request_) != *key) {
+      throw already_encrypted(request_.path, " with another key");
+    }
     prove_secret(*store, *record);
     const bool noted = note_path(*store, *key);
     // An interrupted run may have set the policy without making it durable.
@@ -152,19 +155,19 @@ class Encryption {
     PolicyRecord& policy = choice.record;
     const UserStore::Lock lock = store.lock();
     probe_ciphers(store, policy);
-    if (const std::optional<PolicyRecord> now = store.policy(policy.summary.key_identifier)) {
-      policy.summary.paths = now->summary.paths;
-      policy.wrappings = now->wrappings;
-      policy_was_there_ = true;
-    }
+    const std::optional<PolicyRecord> now = store.policy(policy.summary.key_identifier);
+    const bool there = now.has_value();
+    if (there) policy = *now;
     const std::optional<std::string> hint = filesystem_.hint_of(target_.fd(), context_.mounts);
     const bool noted = hint && add_hint(policy, *hint);
     for (ProtectorRecord& protector : choice.new_protectors) {
-      claim_name(store, protector, choice.name_was_chosen);
+      claim_name(store, protector, choice.named_by_user == protector.summary.id);
       store.write(lock, protector);
       written_.push_back(protector.summary.id);
     }
-    if (noted || !policy_was_there_) store.write(lock, policy);
+    if (!noted && there) return;
+    policy_written_ = !there;
+    store.write(lock, policy);
   }
 
   void probe_ciphers(const UserStore& store, const PolicyRecord& policy) const {
@@ -206,12 +209,13 @@ class Encryption {
   void undo(const UserStore& store, const PolicyChoice& choice) noexcept {
     try {
       if (policy_attempted_ && context_.kernel.get_policy(target_.fd())) return;
-      const UserStore::Lock lock = store.lock();
       const KeyIdentifier& key = choice.record.summary.key_identifier;
-      if (!policy_was_there_) store.remove(lock, key);
-      for (const ProtectorId& protector : written_) store.remove(lock, protector);
       remove_own_key(key);
       target_.unmake();
+      if (written_.empty() && !policy_written_) return;
+      const UserStore::Lock lock = store.lock();
+      if (policy_written_) store.remove(lock, key);
+      for (const ProtectorId& protector : written_) store.remove(lock, protector);
     } catch (const std::exception&) {
       return;
     }
@@ -241,7 +245,7 @@ class Encryption {
   Identity user_;
 
   bool key_added_ = false;
-  bool policy_was_there_ = false;
+  bool policy_written_ = false;
   bool policy_attempted_ = false;
   bool only_owner_enters_ = false;
   std::vector<ProtectorId> written_;

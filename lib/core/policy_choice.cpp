@@ -32,7 +32,8 @@ class Chooser {
         opener_(opener) {}
 
   PolicyChoice existing_policy() {
-    const std::optional<PolicyRecord> record = store_.policy(named_key());
+    const std::optional<PolicyRecord> record =
+        store_.policy(named_policy_key(context_, filesystem_, request_));
     if (!record) {
       throw Error(Errc::no_such_policy, "no record of policy " + printable(*request_.policy) +
                                             " on " + printable(filesystem_.mount().mount_point))
@@ -42,7 +43,7 @@ class Chooser {
       throw Error(Errc::usage, "policy " + record->summary.key_identifier.hex() +
                                    " has other modes, and all its directories share them");
     }
-    if (has_key(record->summary.key_identifier)) return {*record, std::nullopt, {}, false};
+    if (has_key(record->summary.key_identifier)) return {*record, std::nullopt, {}, std::nullopt};
     return chosen(open_policy(store_, *record, std::nullopt, opener_, *request_.policy));
   }
 
@@ -64,25 +65,13 @@ class Chooser {
 
  private:
   static PolicyChoice chosen(UnlockedPolicy policy) {
-    return {std::move(policy.record), std::move(policy.key), {}, false};
+    return {std::move(policy.record), std::move(policy.key), {}, std::nullopt};
   }
 
   bool has_key(const KeyIdentifier& key) const {
     const ActAs acting(store_.user());
     const KeyStatus status = context_.kernel.key_status(filesystem_.fd(), key);
     return status.state == KeyState::present && status.added_by_self;
-  }
-
-  KeyIdentifier named_key() const {
-    if (const std::optional<KeyIdentifier> key = KeyIdentifier::from_hex(*request_.policy)) {
-      return *key;
-    }
-    const Target other = look_at(context_, *request_.policy);
-    if (other.filesystem.mount().device != filesystem_.mount().device) {
-      throw Error(Errc::usage, printable(*request_.policy) + " and " + printable(request_.path) +
-                                   " are not on the same filesystem");
-    }
-    return require_v2_key(other);
   }
 
   /// NAME, id, or MOUNTPOINT:NAME for one that lies on another filesystem.
@@ -121,7 +110,7 @@ class Chooser {
     wrap_for(policy, made);
     PolicyChoice choice = chosen(std::move(policy));
     choice.new_protectors.push_back(made.record);
-    choice.name_was_chosen = request_.name.has_value();
+    if (request_.name) choice.named_by_user = made.record.summary.id;
     return choice;
   }
 
@@ -131,7 +120,7 @@ class Chooser {
     if (summary.source != secret.kind) return std::nullopt;
     const std::optional<ProtectorRecord> record = store_.protector(summary.id);
     if (!record) return std::nullopt;
-    Opener opener(secrets_, context_.kdf_limits());
+    Opener opener(secrets_, context_);
     opener.remember({secret.kind, SecretBytes(secret.bytes.view())});
     std::optional<ProtectorKey> key = opener.try_known(*record);
     if (!key) return std::nullopt;
@@ -171,6 +160,19 @@ class Chooser {
 };
 
 }  // namespace
+
+KeyIdentifier named_policy_key(const Context& context, const Filesystem& filesystem,
+                               const EncryptRequest& request) {
+  if (const std::optional<KeyIdentifier> key = KeyIdentifier::from_hex(*request.policy)) {
+    return *key;
+  }
+  const Target other = look_at(context, *request.policy);
+  if (other.filesystem.mount().device != filesystem.mount().device) {
+    throw Error(Errc::usage, printable(*request.policy) + " and " + printable(request.path) +
+                                 " are not on the same filesystem");
+  }
+  return require_v2_key(other);
+}
 
 Error name_taken(const std::string& name) {
   return Error(Errc::usage, "there is a protector named " + printable(name) +

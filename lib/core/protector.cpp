@@ -102,6 +102,11 @@ std::string sanitised(const std::string& wish) {
 
 }  // namespace
 
+const KdfLimits& Opener::limits() {
+  if (!limits_) limits_ = context_.kdf_limits();
+  return *limits_;
+}
+
 const WrappingKey* Opener::wrapping_key(Known& known, const Argon2id& kdf, Attempt& attempt) {
   for (const auto& [hashed_kdf, key] : known.hashed) {
     if (hashed_kdf == kdf) return &key;
@@ -120,7 +125,7 @@ std::optional<ProtectorKey> Opener::try_record(Known& known, const ProtectorReco
     if (!wrapping.kdf) {
       const WrappingKey raw(SecretBytes(known.secret.bytes.view()));
       key = unwrap(raw, context_of(record, wrapping), wrapping.wrapped);
-    } else if (const auto reason = over_limit(wrapping.kdf->costs, limits_)) {
+    } else if (const auto reason = over_limit(wrapping.kdf->costs, limits())) {
       attempt.over_limit = reason;
     } else if (const WrappingKey* hashed = wrapping_key(known, *wrapping.kdf, attempt)) {
       key = unwrap(*hashed, context_of(record, wrapping), wrapping.wrapped);
@@ -228,7 +233,7 @@ ProtectorRecord with_new_secret(const OpenProtector& protector, const Secret& se
   return record;
 }
 
-KdfCosts costs_for_new_hashing(const Context& context) {
+KdfCosts costs_for_new_hashing(Context& context) {
   if (const std::optional<KdfCosts> configured = context.config().kdf) return *configured;
   return {3, default_memory_kib(), default_lanes()};
 }

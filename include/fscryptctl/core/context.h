@@ -27,10 +27,12 @@ struct Context {
   /// while waiting.
   std::function<void()> throw_if_interrupted = [] {};
 
-  /// The configuration, or its defaults if there is none.
-  [[nodiscard]] Config config() const;
+  std::optional<Config> config_read{};  ///< once somebody needed it
+
+  /// The configuration, or its defaults if there is none. Read once.
+  [[nodiscard]] const Config& config();
   /// What hashing a record may cost: machine, configuration, `--kdf-limit`.
-  [[nodiscard]] KdfLimits kdf_limits() const;
+  [[nodiscard]] KdfLimits kdf_limits();
 
   /// Whose records and key claims an operation on a file of `owner` is about: `--user`, else for
   /// root the owner, else the caller.

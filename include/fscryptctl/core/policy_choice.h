@@ -15,7 +15,7 @@ struct PolicyChoice {
   PolicyRecord record;
   std::optional<PolicyKey> key;  ///< nullopt: an existing policy whose key the user has added
   std::vector<ProtectorRecord> new_protectors;
-  bool name_was_chosen = false;  ///< the new protector's name is the user's wish, not a default
+  std::optional<ProtectorId> named_by_user;  ///< the protector whose name is the user's wish
 };
 
 /// Finds the policy that `request.policy` names, or makes one, opened by the protectors that the
@@ -26,6 +26,11 @@ struct PolicyChoice {
                                          const UserStore& store, const TargetDirectory& target,
                                          const EncryptRequest& request, SecretProvider& secrets,
                                          Opener& opener);
+
+/// The key identifier that `request.policy` stands for: itself, or that of a path on the same
+/// filesystem. Throws usage (another filesystem), not_encrypted, and what looking throws.
+[[nodiscard]] KeyIdentifier named_policy_key(const Context& context, const Filesystem& filesystem,
+                                             const EncryptRequest& request);
 
 /// The error for a wished name that another protector has.
 [[nodiscard]] Error name_taken(const std::string& name);

@@ -23,7 +23,7 @@ struct OpenProtector {
 /// so that several paths cost one question and one hashing, and hashes one at a time.
 class Opener {
  public:
-  Opener(SecretProvider& provider, KdfLimits limits) : provider_(provider), limits_(limits) {}
+  Opener(SecretProvider& provider, Context& context) : provider_(provider), context_(context) {}
 
   /// Opens any one of the candidates. `named`: the user chose them, so all are tried; otherwise one
   /// secret is hashed at most kMaxHashings times. `target` is what the person thinks she opens.
@@ -63,8 +63,11 @@ class Opener {
                                              const std::vector<ProtectorRecord>& candidates,
                                              Attempt& attempt);
 
+  [[nodiscard]] const KdfLimits& limits();
+
   SecretProvider& provider_;
-  KdfLimits limits_;
+  Context& context_;
+  std::optional<KdfLimits> limits_;  ///< known once something has to be hashed
   std::list<Known> known_;
   std::map<ProtectorId, OpenProtector> open_;
 };
@@ -83,7 +86,7 @@ class Opener {
 [[nodiscard]] std::uint64_t newest_generation(const ProtectorRecord& record);
 
 /// Costs for new hashing: the configuration's, or a default that suits this machine's memory.
-[[nodiscard]] KdfCosts costs_for_new_hashing(const Context& context);
+[[nodiscard]] KdfCosts costs_for_new_hashing(Context& context);
 
 /// Why a new protector may not have this name, or nullopt: empty, too long, not UTF-8, control
 /// characters, ':' or '/', "login", or what looks like an id (4..16 hex digits).
