@@ -104,8 +104,9 @@ RecordDocuments split_record(std::string_view text, std::string_view kind) {
   if (text.back() != '\n') throw yaml::corrupt("the record's last line is cut off");
   constexpr std::string_view kFirstMark = "---\n";
   constexpr std::string_view kSecondMark = "\n---\n";
-  // Cutting is safe: no value goes over a line's end (require_record_lines), so such a line is no
-  // part of one. yaml-cpp then never sees, and a listing never pays for, the second document.
+  // Cutting is safe: no value goes over a line's end (a quoted one ends on its line and a plain one
+  // has no space, or the record is refused), so such a line is no part of one. yaml-cpp then never
+  // sees, and a listing never pays for, the second document.
   const std::size_t cut = text.find(kSecondMark);
   if (cut == std::string_view::npos) throw yaml::corrupt("the record has no second document");
   const std::size_t second = cut + kSecondMark.size();
@@ -113,11 +114,16 @@ RecordDocuments split_record(std::string_view text, std::string_view kind) {
 }
 
 void require_record_lines(std::string_view document) {
+  bool in_list = false;
   while (!document.empty()) {
     const std::size_t end = document.find('\n');
-    if (end == std::string_view::npos || !is_record_line(document.substr(0, end))) {
+    const std::string_view line = document.substr(0, end);
+    if (end == std::string_view::npos || !is_record_line(line)) {
       throw yaml::corrupt("a line does not have the form of a record's line");
     }
+    // YAML would take an indented line after `key: value` for more of the value.
+    if (!line.starts_with(' ')) in_list = line.ends_with(':');
+    if (line.starts_with(' ') && !in_list) throw yaml::corrupt("a list item is out of place");
     document.remove_prefix(end + 1);
   }
 }

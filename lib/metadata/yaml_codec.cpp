@@ -118,7 +118,7 @@ ProtectorSummary::Way read_way(const Node& node) {
 
 ProtectorSummary read_protector_summary(const Node& document) {
   Fields fields(document);
-  (void)fields.required("format");  // judged by split_record
+  (void)yaml::plain(fields.required("format"));  // which one it is was judged by split_record
   ProtectorSummary summary;
   summary.id = read_identifier<ProtectorId>(fields.required("id"));
   summary.name = read_text(fields.required("name"));
@@ -169,7 +169,7 @@ void read_second_document(const Node& document, ProtectorRecord& record) {
 
 PolicySummary read_policy_summary(const Node& document) {
   Fields fields(document);
-  (void)fields.required("format");  // judged by split_record
+  (void)yaml::plain(fields.required("format"));  // which one it is was judged by split_record
   PolicySummary summary;
   summary.key_identifier = read_identifier<KeyIdentifier>(fields.required("key_identifier"));
   for (const Node& protector : yaml::list(fields.required("protectors"))) {

@@ -253,6 +253,8 @@ TEST_CASE("one fault anywhere in a protector record makes it corrupt") {
       {"\nid: 572b248e70045051", ""},
       {"\nid: ", "\n\"id\": "},
       {"\nid: ", "\n? id\n: "},
+      {"\nid: ", "\n  - word\nid: "},
+      {"\nid: ", "\n    key: word\nid: "},
       {"\nid: ", "\n  id: "},
       {"\nid: ", "\nextra: 1\nid: "},
       {"\nid: ", "\n<<: 1\nid: "},
