@@ -130,8 +130,8 @@ class Scan {
   }
 
   void find_loop_devices() {
-    for (const std::string& name :
-         names_in(AT_FDCWD, "/sys/block").value_or(std::vector<std::string>{})) {
+    const UniqueFd devices(open("/sys/block", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    for (const std::string& name : names_in(devices.get()).value_or(std::vector<std::string>{})) {
       if (!name.starts_with("loop")) continue;
       auto path = read_proc_file(AT_FDCWD, "/sys/block/" + name + "/loop/backing_file", kMaxTable);
       if (!path) continue;
@@ -154,7 +154,7 @@ class Scan {
 
   void find_processes() {
     const UniqueFd proc(open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    const auto names = names_in(proc.get(), ".");
+    const auto names = names_in(proc.get());
     // Where the first process cannot be seen, those of other users are hidden (hidepid).
     if (!names || !remembered_status(proc.get(), "1")) result_.complete = false;
     ScanContext context{files_, anonymous_device(), bound_sockets(files_, own_mounts_)};

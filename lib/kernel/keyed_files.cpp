@@ -153,11 +153,25 @@ bool KeyedFiles::has_policy_of_key(int fd) {
   }
 }
 
-KeyedFiles::Answer KeyedFiles::ask_file(int path_fd, const struct statx& status) {
+/// Without opening it: most files are plain, and many are met more than once.
+KeyedFiles::Answer KeyedFiles::ask_status(const struct statx& status) {
   if (!can_be_opened_safely(status)) return Answer::unknown;
-  if ((status.stx_attributes & STATX_ATTR_ENCRYPTED) == 0) return Answer::no;
+  if ((status.stx_attributes & STATX_ATTR_ENCRYPTED) == 0) {
+    inodes_.emplace(status.stx_ino, Answer::no);
+    return Answer::no;
+  }
   const auto remembered = inodes_.find(status.stx_ino);
-  if (remembered != inodes_.end()) return remembered->second;
+  return remembered == inodes_.end() ? Answer::unknown : remembered->second;
+}
+
+bool KeyedFiles::is_known_not_to_have_key(std::uint64_t inode) const {
+  const auto remembered = inodes_.find(inode);
+  return remembered != inodes_.end() && remembered->second == Answer::no;
+}
+
+KeyedFiles::Answer KeyedFiles::ask_file(int path_fd, const struct statx& status) {
+  const Answer known = ask_status(status);
+  if (is_definite(known) || !can_be_opened_safely(status)) return known;
   const std::string self = "/proc/self/fd/" + std::to_string(path_fd);
   const UniqueFd file(open(self.c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
   if (!file) return errno == ENOKEY ? Answer::locked : Answer::unknown;
@@ -210,7 +224,11 @@ bool KeyedFiles::descriptor_has_key(int path_fd) {
   return answer == Answer::locked;
 }
 
-bool KeyedFiles::link_has_key(int dirfd, const std::string& name) {
+bool KeyedFiles::link_has_key(int dirfd, const std::string& name, const struct statx& status) {
+  if (device_of(status) != device_) return false;
+  const Answer known = ask_status(status);
+  if (is_definite(known)) return known == Answer::yes;
+  // Links can change between two looks; what this descriptor is stays.
   const UniqueFd path_fd(openat(dirfd, name.c_str(), O_PATH | O_CLOEXEC));
   return path_fd && descriptor_has_key(path_fd.get());
 }

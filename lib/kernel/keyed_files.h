@@ -38,9 +38,12 @@ class KeyedFiles {
   /// Mounts by which files are named, of any mount namespace.
   void learn(const std::vector<Mount>& mounts);
 
-  /// The file behind a link of /proc (or a descriptor that was opened with O_PATH).
-  [[nodiscard]] bool link_has_key(int dirfd, const std::string& name);
+  /// The file behind a link of /proc, whose status this is.
+  [[nodiscard]] bool link_has_key(int dirfd, const std::string& name, const struct statx& status);
+  /// A file that was opened with O_PATH.
   [[nodiscard]] bool descriptor_has_key(int path_fd);
+  /// Whether the regular file or directory with this inode number is known not to have the key.
+  [[nodiscard]] bool is_known_not_to_have_key(std::uint64_t inode) const;
 
   /// A file by its path as somebody with this mount table sees it. The path may end in
   /// " (deleted)" and is then judged by its directory.
@@ -58,6 +61,7 @@ class KeyedFiles {
     return answer == Answer::no || answer == Answer::yes;
   }
 
+  [[nodiscard]] Answer ask_status(const struct statx& status);
   [[nodiscard]] Answer ask_file(int path_fd, const struct statx& status);
   [[nodiscard]] Answer ask_directory_of_link(int path_fd, std::uint64_t mount_id);
   [[nodiscard]] Answer ask_place(const std::string& place);

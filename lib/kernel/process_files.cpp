@@ -116,13 +116,11 @@ std::string map_files_name(std::string_view range) {
 
 }  // namespace
 
-std::optional<std::vector<std::string>> names_in(int dirfd, const std::string& name) {
-  const UniqueFd directory(openat(dirfd, name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory) return std::nullopt;
+std::optional<std::vector<std::string>> names_in(int directory) {
   std::vector<std::string> names;
-  alignas(dirent64) std::array<char, 32768> buffer{};
+  alignas(dirent64) std::array<char, 32768> buffer;
   while (true) {
-    const ssize_t size = getdents64(directory.get(), buffer.data(), buffer.size());
+    const ssize_t size = getdents64(directory, buffer.data(), buffer.size());
     if (size < 0) return std::nullopt;
     if (size == 0) return names;
     for (ssize_t offset = 0; offset < size;) {
@@ -179,8 +177,7 @@ void ProcessFiles::find_link(const std::string& link, const std::string& kind) {
     if (errno == EACCES || errno == EPERM) complete_ = false;
     return;
   }
-  if (device_of(*status) != context_.files.device()) return;
-  if (context_.files.link_has_key(process_, link)) {
+  if (context_.files.link_has_key(process_, link, *status)) {
     add(kind, link_text(process_, link), status->stx_ino);
   }
 }
@@ -191,7 +188,7 @@ void ProcessFiles::find_descriptors() {
     if (errno == EACCES || errno == EPERM) complete_ = false;
     return;
   }
-  for (const std::string& number : names_in(fds.get(), ".").value_or(std::vector<std::string>{})) {
+  for (const std::string& number : names_in(fds.get()).value_or(std::vector<std::string>{})) {
     find_descriptor(fds.get(), number);
   }
 }
@@ -201,7 +198,7 @@ void ProcessFiles::find_descriptor(int fds, const std::string& number) {
   if (!status) return;
   const dev_t device = device_of(*status);
   if (device == context_.files.device()) {
-    if (context_.files.link_has_key(fds, number)) {
+    if (context_.files.link_has_key(fds, number, *status)) {
       add("open file", link_text(fds, number), status->stx_ino);
     }
   } else if (device == context_.anonymous_device) {
@@ -270,11 +267,12 @@ void ProcessFiles::find_mapping(std::string_view line, int map_files) {
   const std::optional<Mapping> mapping = parse_mapping(line);
   if (!mapping || mapping->device != maps_device(context_.files.device())) return;
   // A file is mapped in several pieces, and what is open as well was found already.
+  if (context_.files.is_known_not_to_have_key(mapping->inode)) return;
   if (!inodes_.insert(mapping->inode).second) return;
   const std::string name = map_files_name(mapping->range);
-  const UniqueFd mapped(openat(map_files, name.c_str(), O_PATH | O_CLOEXEC));
+  const auto status = remembered_status(map_files, name);
   const std::string path = decode_octal_escapes(mapping->path);
-  const bool has_key = mapped ? context_.files.descriptor_has_key(mapped.get())
+  const bool has_key = status ? context_.files.link_has_key(map_files, name, *status)
                               : context_.files.path_has_key(mounts_, path);
   if (has_key) add("mapped file", path, mapping->inode);
 }

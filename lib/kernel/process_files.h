@@ -17,8 +17,8 @@
 
 namespace fscryptctl {
 
-/// Names in a directory of /proc or /sys; nullopt if it cannot be read (any more).
-[[nodiscard]] std::optional<std::vector<std::string>> names_in(int dirfd, const std::string& name);
+/// Names in an open directory of /proc or /sys; nullopt if it cannot be read (any more).
+[[nodiscard]] std::optional<std::vector<std::string>> names_in(int directory);
 
 /// What is the same for all processes.
 struct ScanContext {

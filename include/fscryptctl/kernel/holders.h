@@ -11,12 +11,15 @@ namespace fscryptctl {
 
 /// Something that keeps files of an encrypted directory in use.
 struct Holder {
-  pid_t pid;  ///< 0 for the kernel's own (loop device, swap, mount)
+  pid_t pid;  ///< 0 for the kernel's own (loop device, swap, mount of our own namespace);
+              ///< for a mount of another namespace, a process that lives there
   uid_t uid;
   std::string command;  ///< the process's name, any bytes
   std::string kind;     ///< "open file", "working directory", "root directory", "executable",
-                        ///< "mapped file", "inotify watch", "loop device", "swap file", "mount"
-  std::string path;     ///< any bytes; as the process's link says, may end in " (deleted)"
+                        ///< "mapped file", "inotify watch", "fanotify mark", "socket",
+                        ///< "loop device", "swap file", "mount"
+  std::string path;     ///< any bytes; as the process's link says, may end in " (deleted)";
+                        ///< "inode N" for a watched file that nobody else uses by a name
 };
 
 struct HolderScan {
