@@ -52,7 +52,7 @@ class TokenProtector {
     const CLI::Option& option = find(name);
     if (!takes_value(option)) {
       if (equals != std::string::npos)
-        throw Error(Errc::usage, "option " + name + " takes no value");
+        throw Error(Errc::usage, "option " + printable(name) + " takes no value");
       result_.push_back(canonical_name(option));
     } else if (equals != std::string::npos) {
       push_value(option, name, token.substr(equals + 1));
@@ -77,19 +77,20 @@ class TokenProtector {
 
   const CLI::Option& find(const std::string& name) const {
     const CLI::Option* option = app_.get_option_no_throw(name);
-    if (option == nullptr) throw Error(Errc::usage, "unknown option: " + name);
+    if (option == nullptr) throw Error(Errc::usage, "unknown option: " + printable(name));
     return *option;
   }
 
   std::string following_value(const std::string& name) {
-    if (next_ + 1 == tokens_.size()) throw Error(Errc::usage, "option " + name + " needs a value");
+    if (next_ + 1 == tokens_.size())
+      throw Error(Errc::usage, "option " + printable(name) + " needs a value");
     return tokens_[++next_];
   }
 
   void push_value(const CLI::Option& option, const std::string& name, const std::string& value) {
     const bool once = option.get_multi_option_policy() == CLI::MultiOptionPolicy::Throw;
     if (once && std::find(seen_.begin(), seen_.end(), &option) != seen_.end()) {
-      throw Error(Errc::usage, "option " + name + " is given twice");
+      throw Error(Errc::usage, "option " + printable(name) + " is given twice");
     }
     seen_.push_back(&option);
     const std::string canonical = canonical_name(option);
@@ -143,7 +144,7 @@ std::uint64_t parse_number(const std::string& text, const std::string& what, std
   const char* const end = text.data() + text.size();
   const auto [stop, problem] = std::from_chars(text.data(), end, number);
   if (problem != std::errc() || stop != end || number > max) {
-    throw Error(Errc::usage, "invalid number for " + what + ": " + text);
+    throw Error(Errc::usage, "invalid number for " + what + ": " + printable(text));
   }
   return number;
 }

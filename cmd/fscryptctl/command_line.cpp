@@ -112,7 +112,7 @@ int dispatch(std::span<const Command> commands, int argc, char** argv, Output& o
   out.set_command(request.name);
   if (request.name.empty() || request.family) return run_without_command(commands, request, out);
   if (request.command == nullptr) {
-    throw Error(Errc::usage, "invalid command: " + request.name);
+    throw Error(Errc::usage, "invalid command: " + printable(request.name));
   }
   if (request.command->run_raw != nullptr) return run_raw(commands, request, argc, argv, out);
   Invocation invocation(request.name, request.tokens, out);

@@ -79,7 +79,7 @@ void Invocation::parse_tokens(CLI::App& app, std::vector<std::string> tokens) {
   }
   const std::vector<std::string> extras = app.remaining();
   if (!extras.empty()) {
-    throw Error(Errc::usage, "unexpected argument: " + unprotected(extras.front()));
+    throw Error(Errc::usage, "unexpected argument: " + printable(unprotected(extras.front())));
   }
 }
 
@@ -110,7 +110,7 @@ void Invocation::confirm(const std::string& question) {
     throw Error(Errc::missing_input,
                 "this needs to be confirmed on a terminal or with --yes: " + question);
   }
-  if (!terminal->ask(printable(question))) throw Error(Errc::declined, "not confirmed");
+  if (!terminal->ask(one_line(question))) throw Error(Errc::declined, "not confirmed");
 }
 
 }  // namespace fscryptctl

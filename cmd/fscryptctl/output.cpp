@@ -47,7 +47,7 @@ void Output::to_standard_error(const std::string& text) {
 }
 
 void Output::message_line(std::string_view prefix, std::string_view text) {
-  to_standard_error(std::string(prefix) + printable(text) + "\n");
+  to_standard_error(std::string(prefix) + one_line(text) + "\n");
 }
 
 void Output::usage(std::string_view text) {
@@ -87,12 +87,12 @@ Json Output::error_json(const Error& error) const {
   Json object = Json::object();
   object["code"] = info.code;
   object["reason"] = info.reason;
-  object["message"] = printable(error.what());
-  if (const auto hint = hint_for(error, hints)) object["hint"] = printable(*hint);
+  object["message"] = one_line(error.what());
+  if (const auto hint = hint_for(error, hints)) object["hint"] = one_line(*hint);
   if (!error.path().empty()) put_path(object, "path", error.path());
   object["candidates"] = Json::array();
   for (const std::string& candidate : error.candidates()) {
-    object["candidates"].push_back(printable(candidate));
+    object["candidates"].push_back(is_utf8(candidate) ? candidate : printable(candidate));
   }
   return object;
 }
@@ -109,6 +109,17 @@ void Output::finish(int exit_code) {
   // Bytes that are not UTF-8 belong into put_path; should any get here, the rest must still arrive.
   write_all(out_fd_, object.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n",
             "standard output");
+}
+
+std::string one_line(std::string_view text) {
+  std::string line;
+  for (;;) {
+    const std::size_t backslash = text.find('\\');
+    line += printable(text.substr(0, backslash));
+    if (backslash == std::string_view::npos) return line;
+    line += '\\';
+    text.remove_prefix(backslash + 1);
+  }
 }
 
 void put_path(Json& object, const std::string& key, std::string_view bytes) {

@@ -44,6 +44,8 @@ class Output {
   /// Something on disk or in the kernel is different now.
   void set_changed() noexcept { changed_ = true; }
 
+  // All messages become one_line.
+
   /// "note: TEXT" on standard error, not with --quiet; with --json too.
   void note(std::string_view text);
   /// A line on standard error with --verbose.
@@ -85,6 +87,10 @@ class Output {
   bool changed_ = false;
   int exit_code_ = 0;
 };
+
+/// `text` as one line that a terminal only shows. Unlike printable() it leaves backslashes alone, so
+/// that what has been made printable already stays as it is.
+[[nodiscard]] std::string one_line(std::string_view text);
 
 /// Sets `object[key]` to a path or name: as it is if it is UTF-8, else escaped, with the bytes in
 /// `<key>_base64`.

@@ -19,7 +19,7 @@ UniqueFd open_secret(const std::string& file) {
     UniqueFd fd(open(file.c_str(), O_RDONLY | O_NOCTTY | O_CLOEXEC));
     if (fd) return fd;
     const int problem = errno;
-    if (problem != EINTR) throw system_error(problem, "opening " + file).with_path(file);
+    if (problem != EINTR) throw system_error(problem, "opening " + printable(file)).with_path(file);
     throw_if_interrupted();
   }
 }
@@ -29,7 +29,7 @@ UniqueFd open_secret(const std::string& file) {
 SecretFile::SecretFile(const std::string& file)
     : opened_(file == "-" ? UniqueFd() : open_secret(file)),
       fd_(file == "-" ? STDIN_FILENO : opened_.get()),
-      name_(file == "-" ? "standard input" : file),
+      name_(file == "-" ? "standard input" : printable(file)),
       path_(file == "-" ? "" : file) {}
 
 std::size_t SecretFile::read_some(std::span<std::uint8_t> out) {

@@ -29,7 +29,7 @@ class SecretFile {
   /// Bytes of a regular file that have not been read yet; nullopt for pipes and devices.
   [[nodiscard]] std::optional<std::uint64_t> remaining() const;
 
-  /// For messages: "standard input" or the file as it was named.
+  /// For messages: "standard input" or the printable file name.
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
 
  private:

@@ -33,7 +33,7 @@ KeyFormat key_format_from(const std::string& name) {
   if (name == "raw") return KeyFormat::raw;
   if (name == "hex") return KeyFormat::hex;
   if (name == "base64") return KeyFormat::base64;
-  throw Error(Errc::usage, "invalid key format: " + name);
+  throw Error(Errc::usage, "invalid key format: " + printable(name));
 }
 
 const char* format_name(KeyFormat format) {
@@ -164,14 +164,15 @@ SecretBytes CommandLineSecrets::decoded_key(const SecretBytes& text, const std::
 
 void CommandLineSecrets::refuse_key(const std::string& file, const std::string& problem) {
   invocation_.out.hints.malformed_key_file = key_format_ == KeyFormat::raw;
-  throw Error(Errc::usage, "key file " + file + " " + problem).with_path(file);
+  throw Error(Errc::usage, "key file " + printable(file) + " " + problem).with_path(file);
 }
 
 std::optional<Secret> CommandLineSecrets::existing(const Request& request) {
   const bool given = opens(kPassphrase) || opens(kKey) || opens(kNewPassphrase) || opens(kNewKey);
   if (given) return next_given(request);
   if (!accepts(request, Source::passphrase)) {
-    throw Error(Errc::missing_input, request.target + " opens with a raw key: give --key-file");
+    throw Error(Errc::missing_input,
+                one_line(request.target) + " opens with a raw key: give --key-file");
   }
   if (isatty(STDIN_FILENO) == 0) return line_of_standard_input();
   return prompt_existing(request);
@@ -188,9 +189,9 @@ std::optional<Secret> CommandLineSecrets::next_given(const Request& request) {
   }
   if (any_fits) return std::nullopt;
   const bool key = accepts(request, Source::raw_key);
-  throw Error(Errc::missing_input,
-              request.target + (key ? " opens with a raw key: give --key-file"
-                                    : " opens with a passphrase: give --passphrase-file"));
+  throw Error(Errc::missing_input, one_line(request.target) +
+                                       (key ? " opens with a raw key: give --key-file"
+                                            : " opens with a passphrase: give --passphrase-file"));
 }
 
 std::optional<Secret> CommandLineSecrets::line_of_standard_input() {
@@ -205,7 +206,7 @@ std::optional<Secret> CommandLineSecrets::prompt_existing(const Request& request
   if (!invocation_.globals.no_prompt) terminal = Terminal::open();
   if (!terminal) {
     throw Error(Errc::missing_input,
-                "no passphrase for " + request.target + ": give --passphrase-file");
+                "no passphrase for " + one_line(request.target) + ": give --passphrase-file");
   }
   if (prompts_ > 0) {
     const int left = kTries - prompts_;
@@ -214,7 +215,7 @@ std::optional<Secret> CommandLineSecrets::prompt_existing(const Request& request
   }
   ++prompts_;
   const char* const what = only_login(request) ? "login password for " : "passphrase for ";
-  SecretBytes secret = terminal->read_secret(what + printable(request.target) + ": ");
+  SecretBytes secret = terminal->read_secret(what + one_line(request.target) + ": ");
   if (secret.empty()) throw Error(Errc::usage, "the passphrase is empty");
   return Secret{Source::passphrase, std::move(secret)};
 }
@@ -244,7 +245,7 @@ SecretBytes CommandLineSecrets::prompt_fresh(Source kind, const std::string& tar
             (spelling_ == Spelling::all_new ? "--passphrase-file" : "--new-passphrase-file"));
   }
   const char* const what = kind == Source::login ? "login password for " : "new passphrase for ";
-  const std::string prompt = what + printable(target) + ": ";
+  const std::string prompt = what + one_line(target) + ": ";
   for (int i = 0; i < kTries; ++i) {
     SecretBytes secret = terminal->read_secret(prompt);
     if (secret.empty()) {
