@@ -13,9 +13,14 @@ Context Invocation::make_context() {
       throw Error(Errc::permission, "only root may act for another user");
     }
   }
-  return Context{kernel_, read_mount_table(),   caller,
-                 user,    globals.config_path,  globals.kdf_limit_mib,
-                 throw_if_interrupted};
+  return Context{kernel_,
+                 read_mount_table(),
+                 caller,
+                 user,
+                 globals.config_path,
+                 globals.kdf_limit_mib,
+                 throw_if_interrupted,
+                 [this](const std::string& step) { out.verbose(step); }};
 }
 
 }  // namespace fscryptctl

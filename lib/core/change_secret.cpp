@@ -81,6 +81,7 @@ class Change {
         with_new_secret(protector_, secret, costs_for_new_hashing(context_), generation);
     context_.throw_if_interrupted();
     if (!replace(place.store, protector_.record, changed)) return std::nullopt;
+    context_.explain("wrote the record of protector " + changed.summary.id.hex());
     ChangeSecretResult result{changed.summary, {{place.filesystem.mount().mount_point, true}}};
     for (const Copy& copy : others) {
       result.copies.push_back({copy.mount_point, copy.opened && replace_copy(copy, changed)});

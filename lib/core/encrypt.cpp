@@ -148,6 +148,8 @@ class Encryption {
     const bool had_it = context_.kernel.key_status(filesystem_.fd(), identifier).added_by_self;
     context_.kernel.add_key(filesystem_.fd(), key.secret());
     key_added_ = !had_it;
+    context_.explain("added key " + identifier.hex() + " to the kernel for user " +
+                     std::to_string(user_.uid));
   }
 
   /// Everything that opens the directory is durable before it is encrypted.
@@ -162,12 +164,14 @@ class Encryption {
     const bool noted = hint && add_hint(policy, *hint);
     for (ProtectorRecord& protector : choice.new_protectors) {
       claim_name(store, protector, choice.named_by_user == protector.summary.id);
-      store.write(lock, protector);
       written_.push_back(protector.summary.id);
+      store.write(lock, protector);
+      context_.explain("wrote the record of protector " + protector.summary.id.hex());
     }
     if (!noted && there) return;
     policy_written_ = !there;
     store.write(lock, policy);
+    context_.explain("wrote the record of policy " + policy.summary.key_identifier.hex());
   }
 
   void probe_ciphers(const UserStore& store, const PolicyRecord& policy) const {
@@ -194,6 +198,7 @@ class Encryption {
     const ActAs acting(user_);
     policy_attempted_ = true;
     context_.kernel.set_policy(target_.fd(), {policy.summary.key_identifier, policy.options});
+    context_.explain("set the policy of " + printable(request_.path));
   }
 
   void remove_own_key(const KeyIdentifier& key) {

@@ -54,6 +54,10 @@ LockResult lock_key(Context& context, const Filesystem& filesystem, const KeyIde
   remove_until_locked(context, filesystem, key, user, request);
   result.key = status_for(context, filesystem, key, user);
   result.changed = before != result.key;
+  if (result.changed) {
+    context.explain("took key " + key.hex() + " from the kernel for " +
+                    (request.all_users ? "all users" : "user " + std::to_string(user.uid)));
+  }
   if (result.key.state == KeyState::incompletely_removed) {
     result.scan = find_holders(context.kernel, filesystem.fd(), key);
     // A descriptor that a shell passed on to us ends with us; the shell's own is listed.

@@ -113,6 +113,8 @@ const WrappingKey* Opener::wrapping_key(Known& known, const Argon2id& kdf, Attem
   }
   if (!attempt.unlimited && attempt.hashings >= kMaxHashings) return nullptr;
   ++attempt.hashings;
+  context_.explain("hashing with " + std::to_string(kdf.costs.memory_kib) + " KiB and " +
+                   std::to_string(kdf.costs.passes) + " passes");
   known.hashed.emplace_back(kdf, derive_wrapping_key(known.secret.bytes, kdf.salt, kdf.costs));
   return &known.hashed.back().second;
 }

@@ -129,7 +129,8 @@ void require_removable(Context& context, const Filesystem& filesystem) {
                     std::nullopt,
                     context.config_path,
                     context.kdf_limit_mib,
-                    context.throw_if_interrupted};
+                    context.throw_if_interrupted,
+                    context.explain};
   const MountStatus status = mount_status(everybody, filesystem);
   const std::string& mount_point = filesystem.mount().mount_point;
   if (!status.damaged.empty()) {

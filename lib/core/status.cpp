@@ -213,6 +213,9 @@ MountStatus mount_status(Context& context, const Filesystem& filesystem) {
       status.damaged.push_back(damage(error, user.uid));
     }
   }
+  std::stable_sort(
+      status.directories.begin(), status.directories.end(),
+      [](const DirectoryStatus& a, const DirectoryStatus& b) { return a.path < b.path; });
   return status;
 }
 

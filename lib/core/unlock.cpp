@@ -23,6 +23,8 @@ UnlockResult unlock_found(Context& context, const Filesystem& filesystem, const 
   context.throw_if_interrupted();
   const ActAs user(found.store.user());
   context.kernel.add_key(filesystem.fd(), policy.key.secret());
+  context.explain("added key " + key.hex() + " to the kernel for user " +
+                  std::to_string(found.store.user().uid));
   result.key = context.kernel.key_status(filesystem.fd(), key);
   result.changed = true;
   return result;

@@ -26,6 +26,8 @@ struct Context {
   /// Throws interrupted if the person asked to stop. Called before work that cannot be undone, and
   /// while waiting.
   std::function<void()> throw_if_interrupted = [] {};
+  /// Says what is done (`--verbose`): never a secret.
+  std::function<void(const std::string&)> explain = [](const std::string&) {};
 
   std::optional<Config> config_read{};  ///< once somebody needed it
 
