@@ -26,6 +26,12 @@ def blank(image):
     return image
 
 
+def copy(source, target):
+    """In place: a guest that has the target open sees the new contents. Holes stay holes, so that
+    only what was ever written is copied."""
+    subprocess.run(["cp", "--sparse=always", source, target], check=True)
+
+
 def make_ext4(image, features="encrypt,stable_inodes,quota"):
     options = ["-E", "quotatype=usrquota"] if "quota" in features else []
     subprocess.run(["mkfs.ext4", "-q", "-b", "4096", "-O", features, *options, blank(image)],
@@ -48,6 +54,7 @@ class Volume:
     def __init__(self, guest, device, disk):
         self.guest, self.device, self.disk = guest, device, disk
         self.mountpoint = f"/mnt/{device.rpartition('/')[2]}"
+        self.mounted = False
         guest.mkdir(self.mountpoint)
         self.mount()
 
@@ -59,9 +66,11 @@ class Volume:
 
     def mount(self):
         self.guest.mount(self.device, self.mountpoint, self.disk.kind, self.disk.mount_options)
+        self.mounted = True
 
     def unmount(self):
         self.guest.check("umount", self.mountpoint)
+        self.mounted = False
 
     def remount(self):
         """Unmounting takes all keys of the file system out of the kernel."""

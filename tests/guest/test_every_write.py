@@ -1,7 +1,6 @@
 """Every write that a command makes is the last one before a power cut, one after the other: the disk
 as it was then is put together from what the device recorded, and has to open."""
 
-import shutil
 import time
 
 import pytest
@@ -50,21 +49,44 @@ class Recorder:
         self.volume.remount()
         self.guest.check("sync")
         before = self.disk.image.with_suffix(".before")
-        shutil.copyfile(self.disk.image, before)
+        disks.copy(self.disk.image, before)
         begin = self._mark()
         command()
         return before, self._writes_between(begin, self._mark())
 
     def disks_after_each_write(self, before, writes):
         """Mounts the disk as it was after no write, the first one, the first two and so on; says
-        whether that was the last one."""
+        whether that was the last one. What looks like an earlier one is passed over: the blocks of a
+        journal change nothing until the last of them is there."""
+        seen = set()
         for count in range(len(writes) + 1):
-            shutil.copyfile(before, self.replay.disk.image)
-            with self.replay.disk.image.open("r+b") as image:
-                for write in writes[:count]:
-                    write.apply(image)
+            self._put_together(before, writes[:count])
             self.replay.mount()
-            yield count == len(writes)
+            complete = count == len(writes)
+            state = self._state()
+            if complete or state not in seen:
+                seen.add(state)
+                yield complete
+            self.replay.unmount()
+
+    def _put_together(self, before, writes):
+        disks.copy(before, self.replay.disk.image)
+        with self.replay.disk.image.open("r+b") as image:
+            for write in writes:
+                write.apply(image)
+
+    def _state(self):
+        """Everything that the tests can tell apart: the records, and which directories are there and
+        encrypted."""
+        records = self.guest.check("find", self.replay / ".fscryptctl", "-printf", "%P %m %U\n",
+                                   "-type", "f", "-exec", "sha256sum", "{}", "+")
+        names = self.guest.names(str(self.replay))
+        policies = [self.guest.kernel_policy(self.replay / name) for name in names]
+        return records, tuple(names), str(policies)
+
+    def tidy_up(self):
+        """After a test that failed on a replayed disk."""
+        if self.replay.mounted:
             self.replay.unmount()
 
 
@@ -75,10 +97,16 @@ def machine_disks(request, folder):
 
 
 @pytest.fixture(scope="module")
-def recorder(machine, machine_disks, tool):
+def recording_machine(machine, machine_disks, tool):
     made = Recorder(machine, *machine_disks.values())
     tool.set_up(made.volume)
     return made
+
+
+@pytest.fixture
+def recorder(recording_machine):
+    yield recording_machine
+    recording_machine.tidy_up()
 
 
 @pytest.fixture
