@@ -34,7 +34,10 @@ KdfCosts wished_costs(const KdfWishes& wishes) {
   if (!valid_costs({1, memory_kib, lanes})) {
     throw Error(Errc::usage, "hashing needs 1 to 255 lanes and at least 8 KiB of memory a lane");
   }
-  return calibrate(wishes.time.value_or(kDefaultTarget), memory_kib, lanes);
+  KdfCosts costs = calibrate(wishes.time.value_or(kDefaultTarget), memory_kib, lanes);
+  // Less memory than was asked for would be a weaker hash than the user was promised.
+  if (wishes.memory_mib && costs.memory_kib < memory_kib) costs = {1, memory_kib, lanes};
+  return costs;
 }
 
 /// Waits for a program; its messages go to our standard error. Its exit status is what counts.
