@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "lib"))
+pytest.register_assert_rewrite("interruptible")
 import harness
 
 CHEAP_HASHING = ["--kdf-time", "1", "--kdf-memory", "1", "--kdf-lanes", "1"]
