@@ -29,7 +29,6 @@ enum class Method { passphrase, raw_key, login, recovery_key };
 
 /// Limits of a record (metadata-format/README.md).
 inline constexpr std::size_t kMaxRecordSize = 16 * 1024;
-inline constexpr std::size_t kMaxWrappingsOfProtector = 4;
 inline constexpr std::size_t kMaxProtectorsOfPolicy = 16;
 inline constexpr std::size_t kMaxPaths = 16;
 inline constexpr std::size_t kMaxNameSize = 255;
@@ -48,7 +47,7 @@ struct ProtectorSummary {
   std::string created;    ///< RFC 3339 UTC, "2026-11-22T10:11:12Z"
   std::string user;       ///< login only, a hint: the user's name; else empty
   std::string machine_id; ///< login only, a hint: 32 hex; else empty
-  std::vector<Way> ways;  ///< 1..4, in the order of the wrappings
+  std::vector<Way> ways;  ///< 1..3, in the order of the wrappings
 
   bool operator==(const ProtectorSummary&) const = default;
 };
@@ -66,7 +65,9 @@ struct ProtectorWrapping {
 /// A whole protector record. Its summary's `ways` are derived from `wrappings` when it is written.
 struct ProtectorRecord {
   ProtectorSummary summary;
-  std::vector<ProtectorWrapping> wrappings;  ///< 1..4
+  /// One of the source's own method (for login up to two: the current and the previous password),
+  /// and at most one recovery key.
+  std::vector<ProtectorWrapping> wrappings;
 
   bool operator==(const ProtectorRecord&) const = default;
 };
