@@ -61,6 +61,7 @@ class Text(bytes):
 
 KEY = r"([a-z0-9_]+)"
 WORD = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_:-]*[A-Za-z0-9_-])?")
+NO_VALUE = {"null", "Null", "NULL"}
 HEX = "[0-9A-Fa-f]"
 QUOTED = re.compile(
     rf'"(?:[ !#-\[\]-~]|\\(?:["\\]|x{HEX}{{2}}|u{HEX}{{4}}|U{HEX}{{8}}))*"')
@@ -81,7 +82,7 @@ def unescape(match):
 def parse_value(text):
     if text == "[]":
         return []
-    if WORD.fullmatch(text):
+    if WORD.fullmatch(text) and text not in NO_VALUE:
         return Word(text)
     quoted = QUOTED.fullmatch(text)
     if not quoted:
@@ -254,7 +255,8 @@ def checked_time(word):
     year, month, day, hour, minute, second = (int(number) for number in match.groups())
     leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
     days = [31, 29 if leap else 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
-    if not 1 <= month <= 12 or not 1 <= day <= days[month - 1] or hour > 23 or max(minute, second) > 59:
+    exists = 1 <= month <= 12 and 1 <= day <= days[month - 1]
+    if not exists or hour > 23 or minute > 59 or second > 59:
         raise corrupt("a time does not exist")
     return word
 
@@ -707,9 +709,11 @@ def main():
     parser = argparse.ArgumentParser(description="opens a policy record with a protector record")
     parser.add_argument("policy", metavar="POLICY.yaml")
     parser.add_argument("protector", metavar="PROTECTOR.yaml")
-    parser.add_argument("--key-file", metavar="FILE", help="32 bytes instead of a passphrase; - is stdin")
+    parser.add_argument("--key-file", metavar="FILE",
+                        help="32 bytes instead of a passphrase; - is stdin")
     parser.add_argument("--show-key", action="store_true", help="print the policy key too")
-    parser.add_argument("--kdf-limit", metavar="MIB", type=int, help="allow hashing to take so much")
+    parser.add_argument("--kdf-limit", metavar="MIB", type=int,
+                        help="allow hashing to take so much memory")
     arguments = parser.parse_args()
     try:
         policy = read_record(arguments.policy, read_policy, lambda record: record.key_identifier)
