@@ -37,7 +37,7 @@ def normalised(text, disk):
 def replay(transcript, shell):
     lines = []
     for line in transcript.read_text().splitlines():
-        if line.startswith(("$ ", "#")) or not line:
+        if line.startswith(("$ ", "#")):
             lines.append(line)
         if line.startswith("$ "):
             lines += shell(line[2:])
