@@ -35,7 +35,7 @@ TEST_CASE("what is not there or cannot be read is nothing") {
 }
 
 TEST_CASE("octal escapes become the bytes that they stand for") {
-  CHECK(decode_octal_escapes("") == "");
+  CHECK(decode_octal_escapes("").empty());
   CHECK(decode_octal_escapes(R"(a\040b\011\012\134\377)") == "a b\t\n\\\xff");
   CHECK(decode_octal_escapes(R"(\134040)") == R"(\040)");
 }

@@ -417,32 +417,40 @@ TEST_CASE("a loop device on an encrypted image is found", "[kernel]") {
   World world;
   const std::string image = world.in_private("image");
   std::ofstream(image) << std::string(65536, '\0');
-  const std::string attach = "/sbin/losetup --find --show " + image;
-  std::array<char, 64> device{};
-  FILE* const output = popen(attach.c_str(), "re");
-  REQUIRE(output != nullptr);
-  REQUIRE(fgets(device.data(), device.size(), output) != nullptr);
-  REQUIRE(pclose(output) == 0);
-  std::string name = device.data();
-  name.pop_back();
+  std::string device;
+  UniqueFd loop;
+  {
+    const UniqueFd file(open(image.c_str(), O_RDWR | O_CLOEXEC));
+    loop = attach_loop_device(file.get(), device);
+  }
   CHECK(world.lock() == RemoveOutcome::files_busy);
   const HolderScan scan = world.scan();
-  CHECK(std::system(("/sbin/losetup --detach " + name).c_str()) == 0);
+  loop.reset();
   CAPTURE(describe(scan));
   REQUIRE(scan.holders.size() == 1);
   CHECK(scan.holders[0].pid == 0);
   CHECK(scan.holders[0].kind == "loop device");
-  CHECK("/dev/" + scan.holders[0].command == name);
+  CHECK("/dev/" + scan.holders[0].command == device);
   CHECK(scan.holders[0].path == image);
+}
+
+/// What mkswap(8) writes.
+void write_swap_file(const std::string& path) {
+  constexpr std::size_t kPage = 4096;
+  constexpr std::uint32_t kPages = 256;
+  std::string image(kPages * kPage, '\0');
+  const std::array<std::uint32_t, 2> version_and_last_page = {1, kPages - 1};
+  std::memcpy(image.data() + 1024, version_and_last_page.data(), sizeof version_and_last_page);
+  image.replace(kPage - 10, 10, "SWAPSPACE2");
+  std::ofstream(path) << image;
+  REQUIRE(chmod(path.c_str(), 0600) == 0);
 }
 
 TEST_CASE("an encrypted swap file is found", "[kernel]") {
   if (!can_mount()) return;
   World world;
   const std::string swap = world.in_private("swap file");
-  std::ofstream(swap) << std::string(1U << 20U, '\0');
-  REQUIRE(chmod(swap.c_str(), 0600) == 0);
-  REQUIRE(std::system(("/sbin/mkswap '" + swap + "' > /dev/null").c_str()) == 0);
+  write_swap_file(swap);
   REQUIRE(swapon(swap.c_str(), 0) == 0);
   CHECK(world.lock() == RemoveOutcome::files_busy);
   const HolderScan scan = world.scan();
@@ -531,6 +539,7 @@ TEST_CASE("hundreds of processes are looked at quickly", "[kernel]") {
   World world;
   constexpr int kProcesses = 200;
   std::vector<std::unique_ptr<OtherProcess>> processes;
+  processes.reserve(kProcesses);
   for (int i = 0; i < kProcesses; ++i) {
     processes.push_back(std::make_unique<OtherProcess>(0, [](const OtherProcess::Ready& ready) {
       ready();

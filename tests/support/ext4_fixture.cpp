@@ -34,6 +34,7 @@ bool enter_private_mount_namespace() {
 
 void run(std::vector<std::string> arguments) {
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   std::array<char*, 1> environment = {nullptr};
@@ -55,8 +56,9 @@ UniqueFd make_image(const std::string& features) {
   return image;
 }
 
-/// Attaches the image to a free loop device, which detaches itself with its last user.
-UniqueFd attach(const UniqueFd& image, std::string& device) {
+}  // namespace
+
+UniqueFd attach_loop_device(int image_fd, std::string& device) {
   const UniqueFd control(open("/dev/loop-control", O_RDWR | O_CLOEXEC));
   if (!control) fail("/dev/loop-control");
   constexpr int kAttempts = 50;  // another process may take the free device first
@@ -67,7 +69,7 @@ UniqueFd attach(const UniqueFd& image, std::string& device) {
     UniqueFd loop(open(device.c_str(), O_RDWR | O_CLOEXEC));
     if (!loop) fail(device);
     loop_config config{};
-    config.fd = static_cast<__u32>(image.get());
+    config.fd = static_cast<__u32>(image_fd);
     config.info.lo_flags = LO_FLAGS_AUTOCLEAR;
     if (ioctl(loop.get(), LOOP_CONFIGURE, &config) == 0) return loop;
     if (errno != EBUSY) fail("LOOP_CONFIGURE");
@@ -75,12 +77,10 @@ UniqueFd attach(const UniqueFd& image, std::string& device) {
   throw std::runtime_error("no free loop device");
 }
 
-}  // namespace
-
 bool can_mount() {
   static const bool possible = enter_private_mount_namespace();
   if (possible) return true;
-  const char* const ci = std::getenv("CI");
+  const char* const ci = std::getenv("CI");  // NOLINT(concurrency-mt-unsafe): nobody sets any
   if (ci != nullptr && std::string_view(ci) == "true") {
     FAIL("tests with a real filesystem need root, and under CI they must not be skipped");
   }
@@ -90,7 +90,7 @@ bool can_mount() {
 
 Ext4::Ext4(const std::string& features) {
   const UniqueFd image = make_image(features);
-  const UniqueFd loop = attach(image, device_);
+  const UniqueFd loop = attach_loop_device(image.get(), device_);
   path_ = "/tmp/fscryptctl-test-XXXXXX";
   if (mkdtemp(path_.data()) == nullptr) fail("mkdtemp");
   try {

@@ -13,6 +13,10 @@ namespace fscryptctl::test {
 /// CI=true in the environment the test fails instead.
 [[nodiscard]] bool can_mount();
 
+/// A loop device on an open image; `device` becomes its name. It detaches itself with its last
+/// user, of which the returned descriptor is one.
+[[nodiscard]] UniqueFd attach_loop_device(int image_fd, std::string& device);
+
 /// A scratch ext4 on a loop device, mounted while this lives. Call can_mount() before.
 class Ext4 {
  public:
