@@ -1,0 +1,63 @@
+#include "fscryptctl/core/policy.h"
+
+#include <catch2/catch.hpp>
+
+#include "fscryptctl/base/error.h"
+#include "fscryptctl/crypto/key_identifier.h"
+
+using namespace fscryptctl;
+
+namespace {
+
+OpenProtector a_protector(std::uint8_t byte) {
+  return make_protector({Source::raw_key, SecretBytes(Bytes(32, byte))}, "p", {1, 64, 1});
+}
+
+}  // namespace
+
+TEST_CASE("each protector of a policy opens it to the same key") {
+  UnlockedPolicy made = make_policy({});
+  const OpenProtector one = a_protector(1);
+  const OpenProtector two = a_protector(2);
+  wrap_for(made, one);
+  wrap_for(made, two);
+  CHECK(made.record.summary.key_identifier == key_identifier_of(made.key.view()));
+  CHECK(made.record.summary.protectors.size() == 2);
+  for (const OpenProtector* protector : {&one, &two}) {
+    const UnlockedPolicy opened = unlock_policy({made.record}, *protector);
+    CHECK(equal_secrets(opened.key.secret(), made.key.secret()));
+  }
+}
+
+TEST_CASE("a protector that is none of the policy's opens nothing") {
+  UnlockedPolicy made = make_policy({});
+  wrap_for(made, a_protector(1));
+  const OpenProtector stranger = a_protector(2);
+  CHECK_THROWS_AS(unlock_policy({made.record}, stranger), Error);
+}
+
+TEST_CASE("modes that somebody changed in the record make its wrapping useless") {
+  UnlockedPolicy made = make_policy({});
+  const OpenProtector protector = a_protector(1);
+  wrap_for(made, protector);
+  PolicyRecord changed = made.record;
+  changed.options.padding_bytes = 4;
+  try {
+    (void)unlock_policy({changed}, protector);
+    FAIL("it opened");
+  } catch (const Error& error) {
+    CHECK(error.code() == Errc::corrupt_metadata);
+  }
+}
+
+TEST_CASE("path hints are kept newest last, each once, sixteen at most") {
+  PolicyRecord record;
+  CHECK(add_hint(record, "a"));
+  CHECK(add_hint(record, "b"));
+  CHECK_FALSE(add_hint(record, "b"));
+  CHECK(add_hint(record, "a"));
+  CHECK(record.summary.paths == std::vector<std::string>{"b", "a"});
+  for (int i = 0; i < 20; ++i) add_hint(record, "p" + std::to_string(i));
+  CHECK(record.summary.paths.size() == kMaxPaths);
+  CHECK(record.summary.paths.back() == "p19");
+}
