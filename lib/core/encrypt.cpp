@@ -136,11 +136,20 @@ class Encryption {
   void make_encrypted(const UserStore& store, PolicyChoice& choice) {
     target_.make();
     if (choice.key) add_key(*choice.key, choice.record.summary.key_identifier);
-    write_records(store, choice);
-    set_policy(choice.record);
-    only_owner_enters_ = target_.set_permissions(context_, request_.mode, request_.keep_mode);
+    encrypt_with_records(store, choice);
     target_.sync();
     if (request_.leave_locked) remove_own_key(choice.record.summary.key_identifier);
+  }
+
+  /// Everything that opens the directory is durable before it is encrypted, and nobody else enters
+  /// it then. One lock for all of it: whoever has the lock sees of every other run either nothing,
+  /// or an encrypted directory, or records that it may undo as long as nobody relies on them.
+  void encrypt_with_records(const UserStore& store, PolicyChoice& choice) {
+    const UserStore::Lock lock = store.lock();
+    probe_ciphers(store, choice.record);
+    write_records(store, lock, choice);
+    only_owner_enters_ = target_.set_permissions(context_, request_.mode, request_.keep_mode);
+    set_policy(choice.record);
   }
 
   void add_key(const PolicyKey& key, const KeyIdentifier& identifier) {
@@ -152,26 +161,34 @@ class Encryption {
                      std::to_string(user_.uid));
   }
 
-  /// Everything that opens the directory is durable before it is encrypted.
-  void write_records(const UserStore& store, PolicyChoice& choice) {
+  void write_records(const UserStore& store, const UserStore::Lock& lock, PolicyChoice& choice) {
     PolicyRecord& policy = choice.record;
-    const UserStore::Lock lock = store.lock();
-    probe_ciphers(store, policy);
     const std::optional<PolicyRecord> now = store.policy(policy.summary.key_identifier);
     const bool there = now.has_value();
     if (there) policy = *now;
     const std::optional<std::string> hint = filesystem_.hint_of(target_.fd(), context_.mounts);
     const bool noted = hint && add_hint(policy, *hint);
     for (ProtectorRecord& protector : choice.new_protectors) {
+      // The copy of one that somebody else copied meanwhile, perhaps with a newer secret.
+      if (store.protector(protector.summary.id)) continue;
       claim_name(store, protector, choice.named_by_user == protector.summary.id);
       written_.push_back(protector.summary.id);
       store.write(lock, protector);
       context_.explain("wrote the record of protector " + protector.summary.id.hex());
     }
     if (!noted && there) return;
+    if (!there) require_protectors(store, policy.summary);
     policy_written_ = !there;
     store.write(lock, policy);
     context_.explain("wrote the record of policy " + policy.summary.key_identifier.hex());
+  }
+
+  /// They were chosen without the lock: another run may have undone what this one took up.
+  static void require_protectors(const UserStore& store, const PolicySummary& policy) {
+    for (const ProtectorId& id : policy.protectors) {
+      if (store.protector(id)) continue;
+      throw Error(Errc::no_such_protector, "protector " + id.hex() + " has just been removed");
+    }
   }
 
   void probe_ciphers(const UserStore& store, const PolicyRecord& policy) const {
@@ -196,7 +213,6 @@ class Encryption {
 
   void set_policy(const PolicyRecord& policy) {
     const ActAs acting(user_);
-    policy_attempted_ = true;
     context_.kernel.set_policy(target_.fd(), {policy.summary.key_identifier, policy.options});
     context_.explain("set the policy of " + printable(request_.path));
   }
@@ -213,17 +229,41 @@ class Encryption {
   /// command takes it up; the rest goes. Failing here loses nothing either.
   void undo(const UserStore& store, const PolicyChoice& choice) noexcept {
     try {
-      if (policy_attempted_ && context_.kernel.get_policy(target_.fd())) return;
       const KeyIdentifier& key = choice.record.summary.key_identifier;
+      std::optional<UserStore::Lock> lock;
+      if (policy_written_ || !written_.empty()) lock = store.lock();
+      std::optional<KernelPolicy> policy;
+      if (target_.exists()) policy = context_.kernel.get_policy(target_.fd());
+      // With another key it was encrypted by somebody who was faster: then ours is of no use.
+      if (policy && policy->key == KeySpecifier(key)) return;
+      if (!policy) target_.restore_permissions();
+      if (lock && !take_back_records(store, *lock, choice.record)) return;
       remove_own_key(key);
-      target_.unmake();
-      if (written_.empty() && !policy_written_) return;
-      const UserStore::Lock lock = store.lock();
-      if (policy_written_) store.remove(lock, key);
-      for (const ProtectorId& protector : written_) store.remove(lock, protector);
+      if (!policy) target_.unmake();
     } catch (const std::exception&) {
       return;
     }
+  }
+
+  /// False if somebody has encrypted another directory with the same key meanwhile.
+  bool take_back_records(const UserStore& store, const UserStore::Lock& lock,
+                         const PolicyRecord& written) const {
+    if (policy_written_) {
+      const KeyIdentifier& key = written.summary.key_identifier;
+      const std::optional<PolicyRecord> now = store.policy(key);
+      if (now && *now != written) return false;
+      store.remove(lock, key);
+    }
+    const Listing<PolicySummary> policies = store.policies();
+    // What cannot be read may rely on any of them.
+    if (!policies.complete || !policies.damaged.empty()) return true;
+    for (const ProtectorId& id : written_) {
+      const bool relied_on = std::ranges::any_of(policies.records, [&id](const auto& policy) {
+        return std::ranges::find(policy.protectors, id) != policy.protectors.end();
+      });
+      if (!relied_on) store.remove(lock, id);
+    }
+    return true;
   }
 
   EncryptResult result(const UserStore& store, const PolicyRecord& record, bool changed) {
@@ -251,7 +291,6 @@ class Encryption {
 
   bool key_added_ = false;
   bool policy_written_ = false;
-  bool policy_attempted_ = false;
   bool only_owner_enters_ = false;
   std::vector<ProtectorId> written_;
 };

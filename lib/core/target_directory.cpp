@@ -129,7 +129,13 @@ bool TargetDirectory::set_permissions(const Context& context, std::optional<mode
   if (wanted != now && ::fchmod(directory_.get(), wanted) != 0) {
     throw system_error(errno, "setting the permissions of " + printable(path_)).with_path(path_);
   }
+  if (wanted != now) previous_mode_ = now;
   return (wanted & 077) == 0 && !has_acl(directory_.get());
+}
+
+void TargetDirectory::restore_permissions() noexcept {
+  if (previous_mode_) static_cast<void>(::fchmod(directory_.get(), *previous_mode_));
+  previous_mode_.reset();
 }
 
 void TargetDirectory::sync() const {

@@ -39,10 +39,10 @@ struct EncryptResult {
 };
 
 /// Encrypts an empty directory. The order of durable work: protector, policy, then the key, the
-/// kernel's policy, fsync. Once the kernel was asked to set the policy, a record is removed only if
-/// the kernel then says that the directory is not encrypted. Repeating the command after an
-/// interruption finishes it: an empty directory whose policy has a record that the secret opens is
-/// adopted, and so are records that were written for it before.
+/// kernel's policy, fsync. After a failure a record is removed only if the kernel says that the
+/// directory is not encrypted with its key and if nobody relies on it. Repeating the command after
+/// an interruption finishes it: an empty directory whose policy has a record that the secret opens
+/// is adopted, and so are records that were written for it before.
 /// Throws usage, not_a_directory, filesystem_root, not_set_up, not_enabled, filesystem, mode,
 /// not_empty, already_encrypted, wrong_key, permission, no_space, key_quota, io.
 [[nodiscard]] EncryptResult encrypt_directory(Context& context, const EncryptRequest& request,

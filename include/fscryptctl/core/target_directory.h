@@ -36,6 +36,8 @@ class TargetDirectory {
   /// owner runs the command, no setgid bit, ACL or group- or other-write). True if only the owner
   /// can enter now.
   bool set_permissions(const Context& context, std::optional<mode_t> mode, bool keep);
+  /// Takes back what set_permissions() did.
+  void restore_permissions() noexcept;
   /// Makes the directory and, if make() made it, its name durable.
   void sync() const;
   /// Lets go of the directory: an open descriptor would keep its key busy.
@@ -52,6 +54,7 @@ class TargetDirectory {
   UniqueFd directory_;
   Identity user_;
   bool made_ = false;
+  std::optional<mode_t> previous_mode_;
 };
 
 }  // namespace fscryptctl
