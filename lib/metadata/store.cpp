@@ -239,6 +239,22 @@ void remove_leftovers(int user_directory, uid_t uid) {
   if (directory.open()) directory.remove_leftovers();
 }
 
+/// What an interrupted trial of the ciphers left: a directory with an empty entry at the most. Its
+/// name may belong to something else by now, that is the user's own affair.
+void remove_trials(int user_directory) {
+  for (const std::string& name : directory_names(user_directory, kMaxCleanup).names) {
+    if (!name.starts_with(kTemporaryPrefix)) continue;
+    if (unlinkat(user_directory, name.c_str(), 0) == 0 || errno != EISDIR) continue;
+    if (const auto trial = open_directory_beneath(user_directory, name)) {
+      for (const std::string& entry : directory_names(trial->get(), kMaxCleanup).names) {
+        if (unlinkat(trial->get(), entry.c_str(), 0) == 0) continue;
+        unlinkat(trial->get(), entry.c_str(), AT_REMOVEDIR);
+      }
+    }
+    unlinkat(user_directory, name.c_str(), AT_REMOVEDIR);
+  }
+}
+
 void sleep_for(std::chrono::milliseconds duration) {
   timespec left{};
   left.tv_nsec = std::chrono::nanoseconds(duration).count();
@@ -395,6 +411,7 @@ UserStore::Lock UserStore::lock(std::chrono::milliseconds patience) const {
     lock_directory(lock.fd_.get(), patience);
     remove_leftovers<PolicyRecord>(directory_.get(), user_.uid);
     remove_leftovers<ProtectorRecord>(directory_.get(), user_.uid);
+    remove_trials(directory_.get());
     return lock;
   });
 }
