@@ -20,6 +20,10 @@ constexpr std::string_view kMetadataDirectory = ".fscryptctl";
 /// The mount's root directory, if the mount point shows this very mount and no other over it.
 UniqueFd open_mount(const Mount& mount) {
   UniqueFd root(::open(mount.mount_point.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  // Says nothing about the mount; another one must not be taken instead.
+  if (!root && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
+    throw system_error(errno, "cannot open " + printable(mount.mount_point));
+  }
   if (root && mount_id_of(root.get()) != mount.id) root.reset();
   return root;
 }
