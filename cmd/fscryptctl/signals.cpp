@@ -53,6 +53,7 @@ void install_signal_handlers() noexcept {
   struct sigaction ignore {};
   ignore.sa_handler = SIG_IGN;
   sigaction(SIGPIPE, &ignore, nullptr);
+  sigaction(SIGXFSZ, &ignore, nullptr);  // the write fails, and what was begun is undone
 }
 
 void throw_if_interrupted() {
