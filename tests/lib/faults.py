@@ -1,6 +1,10 @@
 """Lets a command die, stop or fail at one of its system calls, with strace."""
 
+import os
 import re
+import signal
+import subprocess
+import time
 from collections import Counter
 from typing import NamedTuple
 
@@ -8,6 +12,7 @@ import harness
 
 # The first thing that the program itself does: what comes before is the loader's.
 FIRST_CALL = "prctl(PR_SET_DUMPABLE"
+STOPPED = re.compile(r"^(\d+) --- stopped by SIGSTOP", re.MULTILINE)
 CALL = re.compile(r"^\d+ +((\w+)\(.*)")
 
 # Calls that change something, on the disk or in the kernel; between two of them nothing happens.
@@ -49,17 +54,47 @@ class FaultInjector:
         assert found, f"none of {names} in {result!r}"
         return found
 
-    def words(self, args, call, fault):
-        """The strace command line for run()."""
-        return ["-f", "-qq", "-o", "/dev/null", "-e", f"trace={call.name}",
-                "-e", f"inject={call.name}:{fault}:when={call.number}", self._program, *args]
+    def _words(self, args, call, fault, trace="/dev/null"):
+        return ["-f", "-qq", "-o", trace, "-e", f"trace={call.name}", "-e",
+                f"inject={call.name}:{fault}:when={call.number}", self._program, *args]
 
     def run(self, args, call, fault):
         """The command's result; `fault` is strace's word: signal=KILL, error=EIO."""
-        return self._strace(self.words(args, call, fault))
+        return self._strace(self._words(args, call, fault))
 
-    def start(self, args, call, fault, **streams):
-        return self._strace.start([str(word) for word in self.words(args, call, fault)], **streams)
+    def start_to_stop(self, args, call):
+        """The started process, and the file in which strace notes when the command stops."""
+        self._trace.unlink(missing_ok=True)
+        words = [os.fsdecode(word) for word in self._words(args, call, "signal=STOP", self._trace)]
+        process = self._strace.start(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                     stderr=subprocess.PIPE)
+        return process, self._trace
+
+
+class Paused:
+    """A command that stands still after one of its system calls, until it is told to go on."""
+
+    PATIENCE_S = 20
+
+    def __init__(self, injector, args, call):
+        self._args = [os.fsdecode(word) for word in args]
+        self._tracer, trace = injector.start_to_stop(self._args, call)
+        self._pid = self._wait_until_stopped(trace)
+
+    def _wait_until_stopped(self, trace):
+        deadline = time.monotonic() + self.PATIENCE_S
+        while time.monotonic() < deadline and self._tracer.poll() is None:
+            stopped = trace.exists() and STOPPED.search(trace.read_text(errors="replace"))
+            if stopped:
+                return int(stopped[1])
+            time.sleep(0.01)
+        self._tracer.kill()
+        raise AssertionError(f"{self._args} does not stop")
+
+    def finish(self):
+        os.kill(self._pid, signal.SIGCONT)
+        out, err = self._tracer.communicate(timeout=self.PATIENCE_S)
+        return harness.Result(self._args, self._tracer.returncode, out, err)
 
 
 def sample(calls, most):

@@ -15,7 +15,7 @@ FAILING = {
     "ENOSPC": ("write", "fsync", "ioctl", "mkdirat", "renameat", "openat"),
     "EINTR": ("write", "fsync", "ioctl", "flock", "openat", "openat2", "read", "getrandom"),
 }
-MOST_OF_ONE_READING_CALL = 12
+MOST_OF_ONE_READING_CALL = 6
 MOST_OF_ONE_CHANGING_CALL = 40
 
 

@@ -29,7 +29,7 @@ class Disk:
         self._filesystem.remount()
 
 
-@pytest.fixture(params=["journal", "fast_commit"])
+@pytest.fixture
 def filesystem(make_filesystem, set_up, request):
     """With fast commits an fsync carries only what it must: less is durable by chance."""
     made = make_filesystem()
@@ -39,6 +39,10 @@ def filesystem(make_filesystem, set_up, request):
         made.mount()
     set_up(made)
     return made
+
+
+def with_journals(*journals):
+    return pytest.mark.parametrize("filesystem", journals, indirect=True)
 
 
 @pytest.fixture
@@ -65,19 +69,26 @@ def check_every_step(filesystem, injector, command):
     check_each(calls, check)
 
 
-@pytest.mark.parametrize("create", [False, True], ids=["existing", "created"])
-def test_what_encrypt_reported_is_there_after_a_power_cut(filesystem, injector, run, key_file,
-                                                          create):
-    owner = harness.ALICE if create else harness.ROOT
-    check_every_step(filesystem, injector, Encryption(run, filesystem, key_file(), create, owner))
+@with_journals("ordinary")
+def test_a_directory_reported_as_encrypted_opens_after_a_power_cut(filesystem, injector, run,
+                                                                    key_file):
+    check_every_step(filesystem, injector, Encryption(run, filesystem, key_file(), create=False))
 
 
+@with_journals("fast_commit")
+def test_a_directory_made_for_a_user_opens_after_a_power_cut(filesystem, injector, run, key_file,
+                                                              alice):
+    check_every_step(filesystem, injector, Encryption(run, filesystem, key_file(), True, alice))
+
+
+@with_journals("ordinary", "fast_commit")
 def test_one_passphrase_opens_after_a_power_cut(filesystem, injector, run, passphrase_file):
     files = [passphrase_file("correct horse", name="old"),
              passphrase_file("battery staple", name="new")]
     check_every_step(filesystem, injector, PassphraseChange(run, filesystem, files))
 
 
+@with_journals("ordinary", "fast_commit")
 def test_the_cut_would_show_what_was_not_made_durable(filesystem, injector, run, key_file):
     command = Encryption(run, filesystem, key_file(), create=True)
     command.prepare()
