@@ -36,9 +36,9 @@ Json hex_list(const std::vector<Id>& ids) {
   return list;
 }
 
-void put_user(Json& object, uid_t uid) {
+void put_user(Json& object, uid_t uid, const std::string& name) {
   object["uid"] = uid;
-  object["user"] = printable(user_name(uid));
+  object["user"] = printable(name);
 }
 
 unsigned data_unit_size(const EncryptionOptions& options) {
@@ -109,7 +109,7 @@ Json json_of(const ProtectorStatus& protector) {
   const ProtectorSummary& summary = protector.summary;
   Json object{
       {"id", summary.id.hex()}, {"name", summary.name}, {"source", source_name(summary.source)}};
-  put_user(object, protector.uid);
+  put_user(object, protector.uid, protector.user);
   put_path(object, "mountpoint", protector.mount_point);
   object["created"] = summary.created;
   object["opens"] = hex_list(protector.opens);
@@ -119,6 +119,12 @@ Json json_of(const ProtectorStatus& protector) {
     if (way.costs) object["kdf"] = json_of(*way.costs);
   }
   return object;
+}
+
+Json json_list(const Protectors& protectors) {
+  Json list = Json::array();
+  for (const auto& protector : protectors) list.push_back(json_of(*protector));
+  return list;
 }
 
 Json json_of(const PolicyStatus& policy) {
@@ -133,7 +139,7 @@ Json json_of(const PolicyStatus& policy) {
     object["paths"].push_back(std::move(entry));
   }
   object["has_recovery_key"] = policy.has_recovery_key;
-  put_user(object, policy.uid);
+  put_user(object, policy.uid, policy.user);
   return object;
 }
 
@@ -160,7 +166,7 @@ Json json_of(const DamagedRecord& damaged) {
 
 Json json_of(const Holder& holder) {
   Json object{{"pid", holder.pid}};
-  put_user(object, holder.uid);
+  put_user(object, holder.uid, user_name(holder.uid));
   object["command"] = printable(holder.command);
   object["kind"] = holder.kind;
   put_path(object, "path", holder.path);
@@ -197,8 +203,8 @@ std::string way_in(const ProtectorSummary& protector) {
 
 std::string ways_in(const DirectoryStatus& directory) {
   std::string all;
-  for (const ProtectorStatus& protector : directory.protectors) {
-    all += (all.empty() ? "" : ", ") + way_in(protector.summary);
+  for (const auto& protector : directory.protectors) {
+    all += (all.empty() ? "" : ", ") + way_in(protector->summary);
   }
   if (directory.has_recovery_key()) all += ", recovery key";
   return all.empty() ? "-" : all;

@@ -42,13 +42,14 @@ std::string directory_table(const std::vector<const DirectoryStatus*>& directori
 
 std::string day_of(const std::string& rfc3339) { return rfc3339.substr(0, 10); }
 
-std::string protector_table(const std::vector<ProtectorStatus>& protectors, bool header) {
+std::string protector_table(const Protectors& protectors, bool header) {
   Table table(header
                   ? std::vector<std::string>{"PROTECTOR", "NAME", "KIND", "USER", "SINCE", "OPENS"}
                   : std::vector<std::string>{});
-  for (const ProtectorStatus& one : protectors) {
+  for (const auto& shared : protectors) {
+    const ProtectorStatus& one = *shared;
     const std::string kind(source_name(one.summary.source));
-    std::vector<std::string> row{one.summary.id.hex(), one.summary.name, kind, user_name(one.uid)};
+    std::vector<std::string> row{one.summary.id.hex(), one.summary.name, kind, one.user};
     row.push_back(header ? day_of(one.summary.created) : "since " + day_of(one.summary.created));
     if (header) {
       row.push_back(std::to_string(one.opens.size()) +
@@ -118,16 +119,19 @@ void check_expectation(Output& out, const std::string& expected, const Directory
 }
 
 void show_mount(Output& out, const MountStatus& mount) {
-  out.json()["filesystem"] = json_of(mount.filesystem);
-  out.json()["protectors"] = json_list(mount.protectors);
-  out.json()["policies"] = json_list(mount.policies);
+  report_damage(out, mount.damaged);
+  if (out.json_wanted()) {
+    out.json()["filesystem"] = json_of(mount.filesystem);
+    out.json()["protectors"] = json_list(mount.protectors);
+    out.json()["policies"] = json_list(mount.policies);
+    return;
+  }
   std::string text = filesystem_table({&mount.filesystem});
   if (!mount.protectors.empty()) text += "\n" + protector_table(mount.protectors, true);
   std::vector<const DirectoryStatus*> directories;
   for (const DirectoryStatus& directory : mount.directories) directories.push_back(&directory);
   if (!directories.empty()) text += "\n" + directory_table(directories);
   out.data(text);
-  report_damage(out, mount.damaged);
 }
 
 struct System {
@@ -155,15 +159,17 @@ void put_directories(Output& out, const System& system) {
 }
 
 void show_system(Output& out, const System& system) {
-  Json& list = out.json()["filesystems"] = Json::array();
-  for (const FilesystemStatus* filesystem : system.filesystems) {
-    list.push_back(json_of(*filesystem));
+  report_damage(out, system.damaged);
+  if (out.json_wanted()) {
+    Json& list = out.json()["filesystems"] = Json::array();
+    for (const FilesystemStatus* filesystem : system.filesystems) {
+      list.push_back(json_of(*filesystem));
+    }
+    return put_directories(out, system);
   }
-  put_directories(out, system);
   std::string text = filesystem_table(system.filesystems);
   if (!system.directories.empty()) text += "\n" + directory_table(system.directories);
   out.data(text);
-  report_damage(out, system.damaged);
 }
 
 void show_path(Invocation& invocation, Context& context, const std::string& path,
@@ -175,7 +181,7 @@ void show_path(Invocation& invocation, Context& context, const std::string& path
       throw Error(Errc::unexpected, printable(path) + " is a mount point").with_path(path);
     return show_mount(out, *status.mount);
   }
-  out.json().update(json_of(*status.directory));
+  if (out.json_wanted()) out.json().update(json_of(*status.directory));
   show_directory(out, *status.directory);
   if (expected) check_expectation(out, *expected, *status.directory);
   report_damage(out, status.damaged);
@@ -215,9 +221,12 @@ int run_list(Invocation& invocation) {
     throw Error(Errc::permission, "only root can look at all users' directories");
   }
   const System system = look_at_system(context);
-  put_directories(invocation.out, system);
-  invocation.out.data(directory_table(system.directories));
   report_damage(invocation.out, system.damaged);
+  if (invocation.out.json_wanted()) {
+    put_directories(invocation.out, system);
+  } else {
+    invocation.out.data(directory_table(system.directories));
+  }
   return invocation.out.exit_code();
 }
 

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/core/users.h"
 
 namespace fscryptctl {
 namespace {
@@ -14,6 +15,11 @@ namespace {
 bool opens_with_recovery_key(const ProtectorSummary& protector) {
   return std::any_of(protector.ways.begin(), protector.ways.end(),
                      [](const auto& way) { return way.method == Method::recovery_key; });
+}
+
+bool any_recovery_key(const Protectors& protectors) {
+  return std::any_of(protectors.begin(), protectors.end(),
+                     [](const auto& protector) { return protector->has_recovery_key(); });
 }
 
 FilesystemStatus status_of(Context& context, const Filesystem& filesystem) {
@@ -34,7 +40,10 @@ DamagedRecord damage(const Error& error, uid_t uid) {
 class UserView {
  public:
   UserView(Context& context, const Filesystem& filesystem, const UserStore& store)
-      : context_(context), filesystem_(filesystem), store_(store) {}
+      : context_(context),
+        filesystem_(filesystem),
+        store_(store),
+        user_(user_name(store.user().uid)) {}
 
   void add_to(MountStatus& status) {
     Listing<ProtectorSummary> protectors = store_.protectors();
@@ -44,7 +53,7 @@ class UserView {
     index(protectors.records, policies.records);
     const ActAs acting(store_.user());
     for (PolicySummary& policy : policies.records) add_policy(std::move(policy), status);
-    for (auto& [id, protector] : protectors_) status.protectors.push_back(std::move(protector));
+    for (auto& [id, protector] : protectors_) status.protectors.push_back(protector);
   }
 
  private:
@@ -57,24 +66,23 @@ class UserView {
     for (const ProtectorSummary& protector : protectors) {
       protectors_.emplace(
           protector.id,
-          ProtectorStatus{protector, store_.user().uid, filesystem_.mount().mount_point, {}});
+          std::make_shared<ProtectorStatus>(ProtectorStatus{
+              protector, store_.user().uid, user_, filesystem_.mount().mount_point, {}}));
     }
     for (const PolicySummary& policy : policies) {
       for (const ProtectorId& id : policy.protectors) {
         const auto found = protectors_.find(id);
-        if (found != protectors_.end()) found->second.opens.push_back(policy.key_identifier);
+        if (found != protectors_.end()) found->second->opens.push_back(policy.key_identifier);
       }
     }
   }
 
   void add_policy(PolicySummary policy, MountStatus& status) {
-    PolicyStatus shown{std::move(policy), store_.user().uid, {}, {}, false};
+    PolicyStatus shown{std::move(policy), store_.user().uid, user_, {}, {}, false};
     const KeyIdentifier& key = shown.summary.key_identifier;
     shown.key = context_.kernel.key_status(filesystem_.fd(), key);
-    const std::vector<ProtectorStatus> protectors = protectors_of(shown.summary);
-    shown.has_recovery_key =
-        std::any_of(protectors.begin(), protectors.end(),
-                    [](const ProtectorStatus& one) { return one.has_recovery_key(); });
+    const Protectors protectors = protectors_of(shown.summary);
+    shown.has_recovery_key = any_recovery_key(protectors);
     for (const std::string& hint : shown.summary.paths) {
       DirectoryStatus directory;
       const PathState::State state = look_at_hint(hint, key, directory);
@@ -88,8 +96,8 @@ class UserView {
     status.policies.push_back(std::move(shown));
   }
 
-  std::vector<ProtectorStatus> protectors_of(const PolicySummary& policy) const {
-    std::vector<ProtectorStatus> all;
+  Protectors protectors_of(const PolicySummary& policy) const {
+    Protectors all;
     for (const ProtectorId& id : policy.protectors) {
       const auto found = protectors_.find(id);
       if (found != protectors_.end()) all.push_back(found->second);
@@ -125,7 +133,8 @@ class UserView {
   Context& context_;
   const Filesystem& filesystem_;
   const UserStore& store_;
-  std::map<ProtectorId, ProtectorStatus> protectors_;
+  std::string user_;
+  std::map<ProtectorId, std::shared_ptr<ProtectorStatus>> protectors_;
 };
 
 void fill_opens(std::vector<ProtectorStatus>& protectors, const UserStore& store) {
@@ -151,19 +160,25 @@ void add_record(const Filesystem& filesystem, const UserStore& store, const KeyI
         .with_path("users/" + std::to_string(store.user().uid) + "/policies/" + key.hex() +
                    ".yaml");
   }
+  const std::string user = user_name(store.user().uid);
   std::vector<ProtectorStatus> protectors;
   for (const ProtectorId& id : record->summary.protectors) {
     try {
       if (std::optional<ProtectorRecord> protector = store.protector(id)) {
-        protectors.push_back(
-            {std::move(protector->summary), store.user().uid, filesystem.mount().mount_point, {}});
+        protectors.push_back({std::move(protector->summary),
+                              store.user().uid,
+                              user,
+                              filesystem.mount().mount_point,
+                              {}});
       }
     } catch (const Error& error) {
       status.damaged.push_back(damage(error, store.user().uid));
     }
   }
   if (with_opens) fill_opens(protectors, store);
-  directory.protectors.insert(directory.protectors.end(), protectors.begin(), protectors.end());
+  for (ProtectorStatus& protector : protectors) {
+    directory.protectors.push_back(std::make_shared<ProtectorStatus>(std::move(protector)));
+  }
 }
 
 void look_up_records(Context& context, const Filesystem& filesystem, const KeyIdentifier& key,
@@ -195,10 +210,7 @@ bool is_mount_point(const Context& context, const std::string& path) {
 
 bool ProtectorStatus::has_recovery_key() const { return opens_with_recovery_key(summary); }
 
-bool DirectoryStatus::has_recovery_key() const {
-  return std::any_of(protectors.begin(), protectors.end(),
-                     [](const ProtectorStatus& protector) { return protector.has_recovery_key(); });
-}
+bool DirectoryStatus::has_recovery_key() const { return any_recovery_key(protectors); }
 
 MountStatus mount_status(Context& context, const Filesystem& filesystem) {
   MountStatus status{status_of(context, filesystem), {}, {}, {}, {}};

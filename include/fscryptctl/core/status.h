@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,11 +21,15 @@ struct FilesystemStatus {
 struct ProtectorStatus {
   ProtectorSummary summary;
   uid_t uid;
+  std::string user;  ///< the name of `uid`
   std::string mount_point;
   std::vector<KeyIdentifier> opens;
 
   [[nodiscard]] bool has_recovery_key() const;
 };
+
+/// Shared by everything that shows the protector: what it opens may be a long list.
+using Protectors = std::vector<std::shared_ptr<const ProtectorStatus>>;
 
 struct PathState {
   enum class State { ok, missing, other_policy };
@@ -35,6 +40,7 @@ struct PathState {
 struct PolicyStatus {
   PolicySummary summary;
   uid_t uid;
+  std::string user;  ///< the name of `uid`
   KeyStatus key;
   std::vector<PathState> paths;
   bool has_recovery_key;
@@ -49,14 +55,14 @@ struct DirectoryStatus {
   KeyStatus key;                       ///< as `user` sees it
   uid_t user = 0;
   bool managed = false;
-  std::vector<ProtectorStatus> protectors;  ///< that open it
+  Protectors protectors;  ///< that open it
 
   [[nodiscard]] bool has_recovery_key() const;
 };
 
 struct MountStatus {
   FilesystemStatus filesystem;
-  std::vector<ProtectorStatus> protectors;
+  Protectors protectors;
   std::vector<PolicyStatus> policies;
   std::vector<DirectoryStatus> directories;
   std::vector<DamagedRecord> damaged;

@@ -7,7 +7,8 @@ namespace fscryptctl {
 /// Proves that this filesystem and kernel really encrypt with `policy` (a successful set_policy
 /// proves nothing: missing ciphers fail at first use): a temporary directory in `parent_fd`, named
 /// with kTemporaryPrefix, with the policy set, in it an O_TMPFILE file (or, without O_TMPFILE, a
-/// named one) written to and synced, and a directory; all removed again, on failure too.
+/// named one) written to, and a directory; all removed again, on failure too. Nothing is synced: a
+/// cipher that is missing shows when the file is made.
 /// The caller (the thread's filesystem uid) must have added the policy's key before and be able to
 /// write to `parent_fd`. No throwaway key is used, since removing one makes the kernel sync the
 /// whole filesystem.

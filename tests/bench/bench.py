@@ -1,0 +1,235 @@
+"""Whole commands of fscryptctl against the same of google/fscrypt: medians of interleaved pairs.
+
+Runs in a private mount namespace with scratch filesystems. Each figure is a command as a user starts
+it: process start, work, exit. "ratio" is the median of the ratios of neighbouring runs, so that drift
+of a shared machine cancels out.
+"""
+
+import os
+import platform
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+OURS = str(Path(sys.argv[1]).resolve())
+PAIRS = int(sys.argv[2]) if len(sys.argv) > 2 else 21
+THEIRS = "/usr/bin/fscrypt"
+LISTED = (100, 1000, 10000)
+MOUNTS = 200
+
+
+def quiet(*words, **how):
+    subprocess.run([str(word) for word in words], check=True, stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **how)
+
+
+def milliseconds(words):
+    """Wall time of one run; it must succeed."""
+    nothing = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+               (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]
+    start = time.perf_counter()
+    pid = os.posix_spawn(words[0], words, os.environ, file_actions=nothing)
+    _, status, used = os.wait4(pid, 0)
+    wall = (time.perf_counter() - start) * 1000
+    assert status == 0, f"{words} gave {status}"
+    return wall, (used.ru_utime + used.ru_stime) * 1000
+
+
+def peak_kib(words):
+    """Peak memory, from a small launcher: a child starts with its parent's peak."""
+    done = subprocess.run(["/usr/bin/time", "-f", "%M", *words], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)
+    return int(done.stderr.splitlines()[-1])
+
+
+class Side:
+    """One tool on a filesystem of its own."""
+
+    def __init__(self, room, name):
+        self.name, self.mount, self.room = name, room / name, room
+        image = room / f"{name}.img"
+        with open(image, "wb") as file:
+            file.truncate(512 << 20)
+        quiet("mkfs.ext4", "-q", "-F", "-O", "encrypt", "-N", "65536", image)
+        self.mount.mkdir()
+        quiet("mount", "-o", "loop", image, self.mount)
+        self.key = room / "key"
+        self.directory = str(self.mount / "measured")
+        self.fresh = 0
+
+    def new_directory(self):
+        self.fresh += 1
+        directory = self.mount / f"new{self.fresh}"
+        directory.mkdir()
+        return str(directory)
+
+
+class Ours(Side):
+    def __init__(self, room):
+        super().__init__(room, "ours")
+        quiet(OURS, "setup", self.mount, "--kdf-time", "1", "--kdf-memory", "1")
+        os.mkdir(self.directory)
+        quiet(OURS, "encrypt", self.directory, "--source", "raw-key", "--name", "measured",
+              "--new-key-file", self.key)
+
+    def status(self):
+        return [OURS, "status", self.directory]
+
+    def status_mount(self):
+        return [OURS, "status", str(self.mount)]
+
+    def unlock(self):
+        return [OURS, "-q", "unlock", self.directory, "--key-file", str(self.key)]
+
+    def lock(self):
+        return [OURS, "-q", "lock", self.directory]
+
+    def encrypt(self):
+        return [OURS, "-q", "encrypt", self.new_directory(), "--protector", "measured", "--key-file",
+                str(self.key)]
+
+    def encrypt_new(self):
+        return [OURS, "-q", "encrypt", self.new_directory(), "--source", "raw-key", "--name",
+                f"n{self.fresh}", "--new-key-file", str(self.key)]
+
+    def clone_policies(self, number):
+        """Records that list like any other; only opening them would fail."""
+        policies = self.mount / ".fscryptctl/users/0/policies"
+        model = next(file for file in policies.iterdir())
+        text = model.read_text()
+        for i in range(sum(1 for _ in policies.iterdir()), number):
+            copy = text.replace(model.stem, f"{i:032x}").replace('"measured"', f'"cloned{i}"')
+            (policies / f"{i:032x}.yaml").write_text(copy)
+            os.chmod(policies / f"{i:032x}.yaml", 0o600)
+
+
+class Theirs(Side):
+    def __init__(self, room):
+        super().__init__(room, "theirs")
+        quiet(THEIRS, "setup", self.mount, "--quiet")
+        os.mkdir(self.directory)
+        quiet(THEIRS, "encrypt", self.directory, "--source=raw_key", "--name=measured",
+              f"--key={self.key}", "--quiet")
+        listing = subprocess.run([THEIRS, "status", self.mount], capture_output=True, text=True,
+                                 check=True).stdout
+        self.protector = re.search(r"^([0-9a-f]{16}) ", listing, re.M).group(1)
+
+    def status(self):
+        return [THEIRS, "status", self.directory]
+
+    def status_mount(self):
+        return [THEIRS, "status", str(self.mount)]
+
+    def unlock(self):
+        return [THEIRS, "unlock", self.directory, f"--key={self.key}", "--quiet"]
+
+    def lock(self):
+        return [THEIRS, "lock", self.directory, "--quiet"]
+
+    def encrypt(self):
+        return [THEIRS, "encrypt", self.new_directory(),
+                f"--protector={self.mount}:{self.protector}", f"--key={self.key}", "--quiet"]
+
+    def encrypt_new(self):
+        return [THEIRS, "encrypt", self.new_directory(), "--source=raw_key",
+                f"--name=n{self.fresh}", f"--key={self.key}", "--quiet"]
+
+    def clone_policies(self, number):
+        policies = self.mount / ".fscrypt/policies"
+        model = next(file for file in policies.iterdir() if len(file.name) == 32)
+        content = model.read_bytes()
+        for i in range(sum(1 for _ in policies.iterdir()), number):
+            copy = policies / f"{i:032x}"
+            copy.write_bytes(content.replace(model.name.encode(), copy.name.encode()))
+            os.chmod(copy, 0o600)
+
+
+class Table:
+    def __init__(self):
+        self.rows = [("command", "fscryptctl", "fscrypt", "ratio")]
+
+    def add(self, what, ours, theirs, unit="ms"):
+        ratio = statistics.median(a / b for a, b in zip(ours, theirs))
+        self.rows.append((what, f"{statistics.median(ours):.2f} {unit}",
+                          f"{statistics.median(theirs):.2f} {unit}", f"{ratio:.2f}"))
+        print("| " + " | ".join(self.rows[-1]) + " |", flush=True)
+
+
+def pairs(ours, theirs, command, between=(), count=PAIRS, figure=0):
+    """Runs `command` of both sides in turn; `between` are commands that restore the state."""
+    results = {ours: [], theirs: []}
+    for round_number in range(count + 1):
+        for side in (ours, theirs):
+            value = milliseconds(getattr(side, command)())[figure]
+            if round_number:  # the first round warms the caches
+                results[side].append(value)
+            for restore in between:
+                milliseconds(getattr(side, restore)())
+    return results[ours], results[theirs]
+
+
+def memory(ours, theirs, command):
+    return ([peak_kib(getattr(ours, command)()) / 1024],
+            [peak_kib(getattr(theirs, command)()) / 1024])
+
+
+def measure(ours, theirs):
+    table = Table()
+    table.add("status DIRECTORY", *pairs(ours, theirs, "status"))
+    table.add("lock (raw key)", *pairs(ours, theirs, "lock", ["unlock"]))
+    milliseconds(ours.lock()), milliseconds(theirs.lock())
+    table.add("unlock (raw key)", *pairs(ours, theirs, "unlock", ["lock"]))
+    table.add("encrypt, existing protector", *pairs(ours, theirs, "encrypt"))
+    table.add("encrypt, new protector", *pairs(ours, theirs, "encrypt_new"))
+    for command in ("status", "status_mount", "encrypt"):
+        table.add(f"peak memory, {command.replace('_', ' ')}", *memory(ours, theirs, command), "MiB")
+    for number in LISTED:
+        ours.clone_policies(number)
+        theirs.clone_policies(number)
+        with_policies = f"with {number:,} policies"
+        table.add(f"status DIRECTORY {with_policies}", *pairs(ours, theirs, "status"))
+        table.add(f"unlock {with_policies}", *pairs(ours, theirs, "unlock", ["lock"]))
+        table.add(f"encrypt {with_policies}", *pairs(ours, theirs, "encrypt"))
+        few = 3 if number > 1000 else 7
+        table.add(f"status MOUNTPOINT {with_policies}, wall",
+                  *pairs(ours, theirs, "status_mount", count=few))
+        table.add(f"status MOUNTPOINT {with_policies}, cpu",
+                  *pairs(ours, theirs, "status_mount", count=few, figure=1))
+    table.add("peak memory, status MOUNTPOINT with 10,000 policies",
+              *memory(ours, theirs, "status_mount"), "MiB")
+    for i in range(MOUNTS):
+        point = ours.room / f"tmpfs{i}"
+        point.mkdir()
+        quiet("mount", "-t", "tmpfs", "tmpfs", point)
+    table.add(f"status DIRECTORY with {MOUNTS} more mounts", *pairs(ours, theirs, "status"))
+
+
+def machine():
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return (f"{os.cpu_count()} cores, {model.group(1) if model else platform.machine()}, "
+            f"Linux {platform.release()}, medians of {PAIRS} interleaved pairs")
+
+
+def main():
+    room = Path(tempfile.mkdtemp(prefix="fscryptctl-bench-"))
+    try:
+        quiet("mount", "-t", "tmpfs", "-o", "size=3G", "tmpfs", room)
+        quiet("cp", "-a", "/etc", room / "etc")
+        (room / "etc/fscrypt.conf").unlink(missing_ok=True)
+        quiet("mount", "--bind", room / "etc", "/etc")
+        os.environ["FSCRYPTCTL_CONFIG"] = str(room / "fscryptctl.yaml")
+        (room / "key").write_bytes(os.urandom(32))
+        quiet(THEIRS, "setup", "--force", "--quiet", "--time=1ms")
+        print(machine() + "\n\n| command | fscryptctl | fscrypt | ratio |\n|---|---|---|---|")
+        measure(Ours(room), Theirs(room))
+    finally:
+        subprocess.run(["umount", "-R", "-l", str(room)], check=False)
+        shutil.rmtree(room, ignore_errors=True)
+
+
+main()
