@@ -7,7 +7,7 @@ import pytest
 
 import harness
 from faults import CHANGING, READING, FaultInjector, check_each, sample
-from interruptible import DOCUMENTED, Encryption, PassphraseChange
+from interruptible import DOCUMENTED, Encryption, PassphraseChange, leftovers
 
 # Which calls can end with which error.
 FAILING = {
@@ -72,6 +72,17 @@ def test_change_passphrase_can_be_killed_at_any_moment(change, injector):
     check_every_end(injector, change, CHANGING, "signal=KILL", {-signal.SIGKILL})
 
 
+@pytest.mark.parametrize("name, rc", [("INT", 130), ("TERM", 143)])
+def test_encrypt_can_be_stopped_at_any_moment(encryption, injector, name, rc):
+    command = encryption(True, harness.ROOT)
+    check_every_end(injector, command, CHANGING, f"signal={name}", {0, rc})
+
+
+@pytest.mark.parametrize("name, rc", [("INT", 130), ("TERM", 143)])
+def test_change_passphrase_can_be_stopped_at_any_moment(change, injector, name, rc):
+    check_every_end(injector, change, CHANGING, f"signal={name}", {0, rc})
+
+
 @pytest.mark.parametrize("error", FAILING)
 def test_encrypt_survives_an_error_of_any_call(encryption, injector, error, alice):
     check_every_end(injector, encryption(True, alice), FAILING[error], f"error={error}", DOCUMENTED)
@@ -80,3 +91,36 @@ def test_encrypt_survives_an_error_of_any_call(encryption, injector, error, alic
 @pytest.mark.parametrize("error", FAILING)
 def test_change_passphrase_survives_an_error_of_any_call(change, injector, error):
     check_every_end(injector, change, FAILING[error], f"error={error}", DOCUMENTED)
+
+
+def test_a_change_cut_off_between_two_disks_can_be_finished_on_each(disk, make_filesystem, set_up,
+                                                                     change, injector, run):
+    """The same protector opens a directory on either disk, with a record on each."""
+    other_disk = make_filesystem()
+    set_up(other_disk)
+    copy = other_disk / "copy"
+    run.ok(["encrypt", copy, "--create", "--protector", f"{disk}:private",
+            "--passphrase-file", change.current])
+    directories = [change.directory, copy]
+
+    def opening(directory):
+        found = [file for file in (change.current, change.other) if run(
+            ["unlock", "--dry-run", directory, "--passphrase-file", file]).rc == 0]
+        assert len(found) == 1, (directory, found)
+        return found[0]
+
+    def check(call):
+        old, new = change.current, change.other
+        injector.run(change.args, call, "signal=KILL")
+        for directory in directories:
+            if opening(directory) == old:
+                run.ok(["change-passphrase", directory, "--passphrase-file", old,
+                        "--new-passphrase-file", new])
+        assert [opening(directory) for directory in directories] == [new, new]
+        change.current, change.other = new, old
+        assert leftovers(disk) == [] and leftovers(other_disk) == []
+
+    calls = injector.calls(change.args, CHANGING)
+    change.current, change.other = change.other, change.current
+    assert [opening(directory) for directory in directories] == [change.current] * 2
+    check_each(calls, check)
