@@ -92,6 +92,10 @@ class Scan {
     find_loop_devices();
     find_swap_files();
     find_processes();
+    if (result_.holders.size() > kMaxHolders) {
+      result_.holders.resize(kMaxHolders);
+      result_.complete = false;
+    }
     return std::move(result_);
   }
 
@@ -189,9 +193,10 @@ class Scan {
         tables_.emplace(space->stx_ino, parse_mountinfo(text ? *text : std::string()))
             .first->second;
     files_.learn(mounts);
-    Holder holder = describe_process(process, pid);
-    holder.kind = "mount";
-    find_mounts(mounts, std::move(holder));
+    if (std::optional<Holder> holder = describe_process(process, pid)) {
+      holder->kind = "mount";
+      find_mounts(mounts, std::move(*holder));
+    }
     return mounts;
   }
 

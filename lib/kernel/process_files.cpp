@@ -131,18 +131,18 @@ std::optional<std::vector<std::string>> names_in(int directory) {
   }
 }
 
-Holder describe_process(int process, pid_t pid) {
-  Holder holder{pid, 0, {}, {}, {}};
-  holder.command = read_proc_file(process, "comm", kMaxSmallFile).value_or("");
-  if (holder.command.ends_with('\n')) holder.command.pop_back();
+std::optional<Holder> describe_process(int process, pid_t pid) {
   constexpr std::string_view kLabel = "\nUid:\t";
-  const std::string status = read_proc_file(process, "status", kMaxSmallFile).value_or("");
-  const std::size_t label = status.find(kLabel);
-  if (label == std::string::npos) return holder;
-  std::string_view ids = std::string_view(status).substr(label + kLabel.size());
+  const auto command = read_proc_file(process, "comm", kMaxSmallFile);
+  const auto status = read_proc_file(process, "status", kMaxSmallFile);
+  const std::size_t label = status ? status->find(kLabel) : std::string::npos;
+  if (!command || label == std::string::npos) return std::nullopt;
+  std::string_view ids = std::string_view(*status).substr(label + kLabel.size());
   take_until(ids, '\t');
-  holder.uid = parse_number<uid_t>(take_until(ids, '\t'), 10).value_or(0);
-  return holder;
+  const auto effective_uid = parse_number<uid_t>(take_until(ids, '\t'), 10);
+  if (!effective_uid) return std::nullopt;
+  const std::string name = command->substr(0, command->size() - (command->ends_with('\n') ? 1 : 0));
+  return Holder{pid, *effective_uid, name, {}, {}};
 }
 
 ProcessFiles::ProcessFiles(ScanContext& context, pid_t pid, int process,
@@ -156,11 +156,12 @@ bool ProcessFiles::find(std::vector<Holder>& holders) {
   find_descriptors();
   find_mappings();
   if (found_.empty()) return complete_;
-  Holder holder = describe_process(process_, pid_);
+  std::optional<Holder> holder = describe_process(process_, pid_);
+  if (!holder) return complete_;
   for (const auto& [kind, path] : found_) {
-    holder.kind = kind;
-    holder.path = path;
-    holders.push_back(holder);
+    holder->kind = kind;
+    holder->path = path;
+    holders.push_back(*holder);
   }
   return complete_;
 }
@@ -206,7 +207,7 @@ void ProcessFiles::find_descriptor(int fds, const std::string& number) {
     if (text == "anon_inode:inotify" || text == "anon_inode:[fanotify]") find_watches(number);
   } else if (S_ISSOCK(status->stx_mode)) {
     const auto socket = context_.sockets.find(status->stx_ino);
-    if (socket != context_.sockets.end()) add("socket", socket->second, socket->first);
+    if (socket != context_.sockets.end()) found_.emplace("socket", socket->second);
   }
 }
 

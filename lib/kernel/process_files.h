@@ -52,11 +52,12 @@ class ProcessFiles {
   int process_;
   const std::vector<Mount>& mounts_;
   std::set<std::pair<std::string, std::string>> found_;  ///< kind and path
-  std::set<std::uint64_t> inodes_;                       ///< of what was found, and mappings seen
+  std::set<std::uint64_t> inodes_;  ///< of files that were found, and of mappings
   bool complete_ = true;
 };
 
-/// The name and effective user of the process whose directory in /proc this is.
-[[nodiscard]] Holder describe_process(int process, pid_t pid);
+/// The name and effective user of the process whose directory in /proc this is; nullopt once it is
+/// gone, and with it whatever it had in use.
+[[nodiscard]] std::optional<Holder> describe_process(int process, pid_t pid);
 
 }  // namespace fscryptctl
