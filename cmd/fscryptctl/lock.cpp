@@ -87,9 +87,10 @@ void report(Output& out, const LockResult& result, const std::string& name) {
     object["reason"] = errc_info(error.code()).reason;
     object["error"] = out.error_json(error);
     out.error(error, table_of_holders(result));
-    if (result.scan.complete) return;
-    out.note(own_identity().uid == 0 ? "some processes could not be looked at"
-                                     : "other users' processes are not visible; try sudo");
+    if (!result.scan.complete) {
+      out.note(own_identity().uid == 0 ? "some processes could not be looked at"
+                                       : "other users' processes are not visible; try sudo");
+    }
   }
   out.json()["results"].push_back(std::move(object));
 }

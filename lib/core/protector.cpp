@@ -57,15 +57,20 @@ ProtectorWrapping wrap_with_secret(const Secret& secret, const ProtectorRecord& 
   ProtectorWrapping wrapping;
   wrapping.method = method_of(record.summary.source);
   wrapping.generation = generation;
-  if (!is_hashed(wrapping.method)) {
-    const WrappingKey wrapping_key(SecretBytes(secret.bytes.view()));
-    wrapping.wrapped = wrap(wrapping_key, context_of(record, wrapping), key);
-    return wrapping;
+  if (is_hashed(wrapping.method)) {
+    wrapping.kdf = Argon2id{costs, {}};
+    fill_random(wrapping.kdf->salt);
   }
-  wrapping.kdf = Argon2id{costs, {}};
-  fill_random(wrapping.kdf->salt);
-  const WrappingKey wrapping_key = derive_wrapping_key(secret.bytes, wrapping.kdf->salt, costs);
+  const WrappingKey wrapping_key =
+      wrapping.kdf ? derive_wrapping_key(secret.bytes, wrapping.kdf->salt, costs)
+                   : WrappingKey(SecretBytes(secret.bytes.view()));
   wrapping.wrapped = wrap(wrapping_key, context_of(record, wrapping), key);
+  // What will be the only way in is opened once before anything relies on it. The store then
+  // compares the file, byte by byte, with what was opened here.
+  const auto again = unwrap(wrapping_key, context_of(record, wrapping), wrapping.wrapped);
+  if (!again || !equal_secrets(again->secret(), key.secret())) {
+    throw Error(Errc::internal, "a new wrapping does not open");
+  }
   return wrapping;
 }
 

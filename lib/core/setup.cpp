@@ -103,8 +103,9 @@ bool set_up_filesystem(Context& context, const Filesystem& filesystem, std::opti
   bool changed = false;
   const MetadataRoot root =
       MetadataRoot::create(filesystem.root_fd(), filesystem.trusted_owner(), all_users, changed);
-  if (user) static_cast<void>(UserStore::create(root, *user, changed));
-  return changed;
+  bool user_added = false;
+  if (user) static_cast<void>(UserStore::create(root, *user, user_added));
+  return changed || user_added;
 }
 
 void enable_encryption(Context& context, const Filesystem& filesystem) {
