@@ -12,7 +12,7 @@ import harness
 
 # The first thing that the program itself does: what comes before is the loader's.
 FIRST_CALL = "prctl(PR_SET_DUMPABLE"
-STOPPED = re.compile(r"^(\d+) --- stopped by SIGSTOP", re.MULTILINE)
+STOPPED = re.compile(r"^(\d+) +--- stopped by SIGSTOP", re.MULTILINE)
 CALL = re.compile(r"^\d+ +((\w+)\(.*)")
 
 # Calls that change something, on the disk or in the kernel; between two of them nothing happens.
@@ -88,8 +88,9 @@ class Paused:
             if stopped:
                 return int(stopped[1])
             time.sleep(0.01)
-        self._tracer.kill()
-        raise AssertionError(f"{self._args} does not stop")
+        os.killpg(self._tracer.pid, signal.SIGKILL)
+        self._tracer.communicate()
+        raise AssertionError(f"{self._args} does not stop: {trace.read_text(errors='replace')}")
 
     def finish(self):
         os.kill(self._pid, signal.SIGCONT)
