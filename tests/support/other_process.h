@@ -39,6 +39,10 @@ class Repeatedly {
   OtherProcess process_;
 };
 
+/// Repeats `attempt` for as long as races need to show, and on until it has `seen` all that it
+/// wants to see: on a busy machine that may take longer.
+void race(const std::function<void()>& attempt, const std::function<bool()>& seen);
+
 /// From here on the calling process gets `answer` (ENOSYS, EPERM) to this system call, as from an
 /// old kernel or an old container's filter. False if that cannot be arranged.
 [[nodiscard]] bool refuse_system_call(int number, int answer);
