@@ -29,7 +29,10 @@ void write_all(int fd, std::string_view text, const std::string& what) {
 
 int exit_code_of(const Error& error) {
   const int code = errc_info(error.code()).exit_code;
-  return error.code() == Errc::interrupted ? 128 + error.sys_errno() : code;
+  if (error.code() != Errc::interrupted) return code;
+  // Below this layer a wait may only know that it was interrupted.
+  const int signal = error.sys_errno() != 0 ? error.sys_errno() : noted_signal();
+  return signal != 0 ? 128 + signal : code;
 }
 
 }  // namespace

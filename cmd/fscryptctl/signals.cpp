@@ -61,6 +61,8 @@ void throw_if_interrupted() {
   if (signal != 0) throw Error(Errc::interrupted, "interrupted", signal);
 }
 
+int noted_signal() noexcept { return caught_signal; }
+
 void wait_until_ready(int fd, short events) {
   const Blocked blocked;
   for (;;) {
