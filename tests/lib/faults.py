@@ -88,9 +88,14 @@ class Paused:
             if stopped:
                 return int(stopped[1])
             time.sleep(0.01)
-        os.killpg(self._tracer.pid, signal.SIGKILL)
-        self._tracer.communicate()
+        self.end()
         raise AssertionError(f"{self._args} does not stop: {trace.read_text(errors='replace')}")
+
+    def end(self):
+        """For good, if it is still there."""
+        if self._tracer.poll() is None:
+            os.killpg(self._tracer.pid, signal.SIGKILL)
+            self._tracer.communicate()
 
     def finish(self):
         os.kill(self._pid, signal.SIGCONT)

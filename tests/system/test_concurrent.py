@@ -2,6 +2,7 @@
 with what was reported, and the names of protectors stay unique."""
 
 import os
+import signal
 import subprocess
 from collections import Counter
 
@@ -195,7 +196,15 @@ def injector(sandbox, scratch, secrets):
 @pytest.fixture
 def pause(injector):
     """pause(args, call): the command, stopped after that system call; see faults.Paused."""
-    return lambda args, call: Paused(injector, args, call)
+    paused = []
+
+    def make(args, call):
+        paused.append(Paused(injector, args, call))
+        return paused[-1]
+
+    yield make
+    for command in paused:
+        command.end()
 
 
 def test_a_protector_that_vanishes_while_it_is_chosen_is_not_relied_on(disk, run, pause, opens,
@@ -247,3 +256,19 @@ def test_what_another_directory_relies_on_is_not_undone(disk, run, pause, inject
         assert opens(others, "--key-file", key)
     else:
         assert not others.exists()
+
+
+@pytest.mark.parametrize("number, rc", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_whoever_waits_for_another_writer_can_be_stopped(disk, run, pause, passphrase_file, number,
+                                                          rc):
+    old, new = passphrase_file("correct horse"), passphrase_file("battery staple", name="new")
+    private = disk / "private"
+    run.ok(["encrypt", private, "--create", "--new-passphrase-file", old])
+    change = ["change-passphrase", private, "--passphrase-file", old, "--new-passphrase-file", new]
+    writer = pause(change, Call("flock", 1))
+    waiting = run.start([os.fsdecode(word) for word in change])
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(0.5)
+    waiting.send_signal(number)
+    assert waiting.wait(5) == rc
+    assert writer.finish().rc == 0
