@@ -98,9 +98,13 @@ class RecordDirectory {
       static_cast<void>(
           make_directory_durably(user_directory_, Kind<Record>::kDirectory, kDirectoryMode));
       if (!open()) throw Error(Errc::io, "the directory " + path_ + " vanished");
-      // Also of a directory that was there: whoever made it may not have got so far.
-      sync_file(user_directory_, "cannot write the directory " + user_path(uid_));
     });
+  }
+
+  /// Makes the directory's own name durable, also of one that was there: whoever made it may not
+  /// have got so far. After a record was written, which on most filesystems has done it already.
+  void sync_name() const {
+    sync_file(user_directory_, "cannot write the directory " + user_path(uid_));
   }
 
   [[nodiscard]] Listing<Summary> list(std::size_t limit) const {
@@ -224,6 +228,7 @@ void write_record(int user_directory, Identity user, const Record& record) {
   RecordDirectory<Record> directory(user_directory, user.uid);
   directory.provide();
   directory.write(record);
+  directory.sync_name();
 }
 
 template <class Record>
