@@ -139,12 +139,14 @@ void TargetDirectory::restore_permissions() noexcept {
 }
 
 void TargetDirectory::sync() const {
-  sync_file(directory_.get(), path_);
+  // The records stay, and repeating the command finishes it.
+  const std::string what = printable(path_) + " is encrypted, but perhaps not yet on the disk";
+  sync_file(directory_.get(), what);
   if (!made_) return;
   // The parent was opened with O_PATH, which cannot be synced. Where it cannot be read at all, the
   // filesystem's own order has to do: the new directory's fsync carries its name on ext4 and f2fs.
   const UniqueFd parent(::openat(directory_.get(), "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (parent) sync_file(parent.get(), path_);
+  if (parent) sync_file(parent.get(), what);
 }
 
 }  // namespace fscryptctl

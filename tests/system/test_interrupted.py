@@ -93,6 +93,17 @@ def test_change_passphrase_survives_an_error_of_any_call(change, injector, error
     check_every_end(injector, change, FAILING[error], f"error={error}", DOCUMENTED)
 
 
+def test_an_error_after_the_directory_was_encrypted_says_so(encryption, injector):
+    command = encryption(False, harness.ROOT)
+    command.prepare()
+    last = injector.calls(command.args, ("fsync",))[-1]
+    command.prepare()
+    result = injector.run(command.args, last, "error=EIO")
+    assert result.rc == 1 and command.encrypted()
+    assert "is encrypted, but" in result.err
+    command.finish()
+
+
 def test_a_change_cut_off_between_two_disks_can_be_finished_on_each(disk, make_filesystem, set_up,
                                                                      change, injector, run):
     """The same protector opens a directory on either disk, with a record on each."""
