@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "commands.h"
+#include "fscryptctl/core/setup_removal.h"
 #include "fscryptctl/core/status.h"
 #include "fscryptctl/core/users.h"
 #include "invocation.h"
@@ -110,9 +111,7 @@ void remove(Invocation& invocation, Context& context, const Arguments& arguments
   const std::string mount_point = printable(filesystem.mount().mount_point);
   require_removable(context, filesystem);
   if (filesystem.metadata()) {
-    invocation.confirm("remove all metadata of fscryptctl from " + mount_point +
-                       "? directories that were moved and are still encrypted cannot be opened "
-                       "again");
+    invocation.confirm("remove all metadata of fscryptctl from " + mount_point + "?");
     remove_set_up(context, filesystem);
     out.set_changed();
     out.message("removed the metadata of " + mount_point);

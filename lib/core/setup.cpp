@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "fscryptctl/base/error.h"
-#include "fscryptctl/core/status.h"
 
 namespace fscryptctl {
 namespace {
@@ -73,19 +72,6 @@ std::string find_program(const std::string& name) {
   throw Error(Errc::no_such_path, "the program " + name + " is not installed");
 }
 
-/// Paths that a record names and that are really encrypted with its key; a policy without any path
-/// may belong to anything.
-std::vector<std::string> encrypted_paths(const MountStatus& status) {
-  std::vector<std::string> paths;
-  for (const PolicyStatus& policy : status.policies) {
-    if (policy.paths.empty()) paths.push_back("policy " + policy.summary.key_identifier.hex());
-    for (const PathState& path : policy.paths) {
-      if (path.state == PathState::State::ok) paths.push_back(path.path);
-    }
-  }
-  return paths;
-}
-
 }  // namespace
 
 ConfigResult set_up_configuration(const Context& context, const KdfWishes& wishes) {
@@ -124,37 +110,6 @@ void enable_encryption(Context& context, const Filesystem& filesystem) {
                 "this kernel cannot encrypt directories on " + describe(mount))
         .with_path(mount.mount_point);
   }
-}
-
-void require_removable(Context& context, const Filesystem& filesystem) {
-  Context everybody{context.kernel,
-                    context.mounts,
-                    context.caller,
-                    std::nullopt,
-                    context.config_path,
-                    context.kdf_limit_mib,
-                    context.throw_if_interrupted,
-                    context.explain};
-  const MountStatus status = mount_status(everybody, filesystem);
-  const std::string& mount_point = filesystem.mount().mount_point;
-  if (!status.damaged.empty()) {
-    throw Error(Errc::corrupt_metadata, "some records on " + printable(mount_point) +
-                                            " cannot be read, so nobody can tell what they open")
-        .with_path(mount_point);
-  }
-  const std::vector<std::string> paths = encrypted_paths(status);
-  if (paths.empty()) return;
-  std::string list;
-  for (const std::string& path : paths) list += (list.empty() ? "" : ", ") + printable(path);
-  throw Error(Errc::in_use,
-              "still encrypted with keys kept on " + printable(mount_point) + ": " + list)
-      .with_path(paths.front())
-      .with_candidates(paths);
-}
-
-void remove_set_up(Context& context, const Filesystem& filesystem) {
-  require_removable(context, filesystem);
-  MetadataRoot::remove(filesystem.root_fd(), filesystem.trusted_owner());
 }
 
 }  // namespace fscryptctl

@@ -36,11 +36,4 @@ struct ConfigResult {
 /// permission, no_such_path (the program for it is not installed), io.
 void enable_encryption(Context& context, const Filesystem& filesystem);
 
-/// Throws unless the filesystem's metadata could be removed: in_use, naming the directories, while
-/// a recorded directory is encrypted, and corrupt_metadata unless all of it could be looked at.
-void require_removable(Context& context, const Filesystem& filesystem);
-
-/// Removes the metadata of everybody, after require_removable.
-void remove_set_up(Context& context, const Filesystem& filesystem);
-
 }  // namespace fscryptctl
