@@ -29,7 +29,7 @@ Place place_of_directory(Context& context, const std::string& path) {
   std::optional<FoundPolicy> found = find_record(context, target.filesystem, target.owner.uid, key);
   if (!found) throw not_managed(target.filesystem, path);
   std::vector<ProtectorSummary> candidates =
-      summaries(read_protectors(found->store, found->record.summary.protectors));
+      summaries(read_protectors(found->store, found->record.summary.protectors).records);
   return {std::move(target.filesystem), std::move(found->store), std::move(candidates)};
 }
 

@@ -273,7 +273,8 @@ class Encryption {
     result.key_identifier = record.summary.key_identifier;
     result.options = record.options;
     result.only_owner_enters = only_owner_enters_;
-    for (const ProtectorRecord& protector : read_protectors(store, record.summary.protectors)) {
+    for (const ProtectorRecord& protector :
+         read_protectors(store, record.summary.protectors).records) {
       result.protectors.push_back(protector.summary);
     }
     const ActAs acting(user_);

@@ -57,15 +57,18 @@ std::optional<PolicyRecord> find_policy(const std::optional<UserStore>& store,
 UnlockedPolicy open_policy(const UserStore& store, const PolicyRecord& record,
                            const std::optional<std::string>& protector, Opener& opener,
                            const std::string& target) {
-  const std::vector<ProtectorRecord> candidates = read_protectors(store, record.summary.protectors);
+  const ReadProtectors candidates = read_protectors(store, record.summary.protectors);
   if (!protector) {
     return unlock_policy({record}, opener.open_any(candidates, target, false));
   }
   std::vector<ProtectorSummary> summaries;
-  for (const ProtectorRecord& candidate : candidates) summaries.push_back(candidate.summary);
+  for (const ProtectorRecord& candidate : candidates.records) {
+    summaries.push_back(candidate.summary);
+  }
   const ProtectorId chosen = find_protector(summaries, *protector).id;
-  std::vector<ProtectorRecord> one;
-  std::copy_if(candidates.begin(), candidates.end(), std::back_inserter(one),
+  ReadProtectors one;
+  std::copy_if(candidates.records.begin(), candidates.records.end(),
+               std::back_inserter(one.records),
                [&](const ProtectorRecord& candidate) { return candidate.summary.id == chosen; });
   return unlock_policy({record}, opener.open_any(one, target, true));
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <ctime>
-#include <exception>
 
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/crypto/key_identifier.h"
@@ -158,8 +157,9 @@ const OpenProtector* Opener::try_all(Known& known, const std::vector<ProtectorRe
   return nullptr;
 }
 
-const OpenProtector& Opener::open_any(const std::vector<ProtectorRecord>& candidates,
-                                      const std::string& target, bool named) {
+const OpenProtector& Opener::open_any(const ReadProtectors& read, const std::string& target,
+                                      bool named) {
+  const std::vector<ProtectorRecord>& candidates = read.records;
   for (const ProtectorRecord& record : candidates) {
     const auto found = open_.find(record.summary.id);
     if (found != open_.end() && found->second.record == record) return found->second;
@@ -169,6 +169,8 @@ const OpenProtector& Opener::open_any(const std::vector<ProtectorRecord>& candid
     if (const OpenProtector* opened = try_all(known, candidates, attempt)) return *opened;
   }
   SecretProvider::Request request{target, methods_of(candidates), 0};
+  // Nobody knows what an unreadable one opens with: no kind of secret is out of place.
+  if (read.unreadable) request.ways = {Method::passphrase, Method::raw_key};
   bool raw_key = false;
   while (std::optional<Secret> secret = provider_.existing(request)) {
     raw_key = secret->kind == Source::raw_key;
@@ -183,6 +185,7 @@ const OpenProtector& Opener::open_any(const std::vector<ProtectorRecord>& candid
         .with_path(target)
         .with_candidates(attempt.untried);
   }
+  if (read.unreadable) throw Error(*read.unreadable);
   if (attempt.over_limit) {
     throw Error(Errc::kdf_limit, *attempt.over_limit).with_path(target);
   }
@@ -291,24 +294,22 @@ const ProtectorSummary& find_protector(const std::vector<ProtectorSummary>& all,
       .with_candidates(candidates);
 }
 
-std::vector<ProtectorRecord> read_protectors(const UserStore& store,
-                                             const std::vector<ProtectorId>& ids) {
-  std::vector<ProtectorRecord> records;
-  std::exception_ptr first_failure;
+ReadProtectors read_protectors(const UserStore& store, const std::vector<ProtectorId>& ids) {
+  ReadProtectors read;
   for (const ProtectorId& id : ids) {
     try {
       if (std::optional<ProtectorRecord> record = store.protector(id)) {
-        records.push_back(std::move(*record));
+        read.records.push_back(std::move(*record));
       }
-    } catch (const Error&) {
-      if (!first_failure) first_failure = std::current_exception();
+    } catch (const Error& error) {
+      if (!read.unreadable) read.unreadable = error;
     }
   }
-  if (records.empty() && first_failure) std::rethrow_exception(first_failure);
-  if (records.empty()) {
+  if (read.records.empty() && read.unreadable) throw Error(*read.unreadable);
+  if (read.records.empty()) {
     throw Error(Errc::no_such_protector, "the records of its protectors are missing");
   }
-  return records;
+  return read;
 }
 
 }  // namespace fscryptctl

@@ -13,6 +13,12 @@
 
 namespace fscryptctl {
 
+/// The records of some protectors, as far as they can be read.
+struct ReadProtectors {
+  std::vector<ProtectorRecord> records;
+  std::optional<Error> unreadable;  ///< why the first of the others is not among them
+};
+
 /// A protector whose key is in hand.
 struct OpenProtector {
   ProtectorRecord record;
@@ -29,8 +35,8 @@ class Opener {
   /// secret is hashed at most kMaxHashings times. `target` is what the person thinks she opens.
   /// The reference is good as long as the Opener.
   /// Throws wrong_key, ambiguous (candidates remain untried), kdf_limit, and what the provider
-  /// throws.
-  [[nodiscard]] const OpenProtector& open_any(const std::vector<ProtectorRecord>& candidates,
+  /// throws; and, if nothing opens, why a candidate was unreadable: its secret may have been right.
+  [[nodiscard]] const OpenProtector& open_any(const ReadProtectors& candidates,
                                               const std::string& target, bool named);
 
   /// Opens with a secret that was given before; nullopt if none fits. Asks nobody.
@@ -103,7 +109,7 @@ class Opener {
 
 /// The records of these protectors. One that is damaged or missing does not hide the others; if
 /// none is left, throws the first one's error, or no_such_protector.
-[[nodiscard]] std::vector<ProtectorRecord> read_protectors(const UserStore& store,
-                                                           const std::vector<ProtectorId>& ids);
+[[nodiscard]] ReadProtectors read_protectors(const UserStore& store,
+                                             const std::vector<ProtectorId>& ids);
 
 }  // namespace fscryptctl
