@@ -135,18 +135,19 @@ def key_status(path, identifier):
 
 
 def switch_table(device, after_s):
-    """Puts the loaded table of a device-mapper device into effect, without waiting for what is under
-    way: that may never get through. Starting dmsetup for it would come too late for a short command.
+    """Puts the loaded table of a device-mapper device into effect, without waiting for what is
+    under way: that may never get through. Starting dmsetup would come too late for short commands.
     """
     flags = DM_SKIP_LOCKFS | DM_NOFLUSH
-    request = DM_IOCTL.pack(*DM_VERSION, DM_IOCTL.size, 0, 0, 0, flags, 0, 0, 0, device.encode(), b"")
+    name, uuid = device.encode(), b""
+    request = DM_IOCTL.pack(*DM_VERSION, DM_IOCTL.size, 0, 0, 0, flags, 0, 0, 0, name, uuid)
     with open("/dev/mapper/control", "rb") as control:
         time.sleep(after_s)
         fcntl.ioctl(control, DM_DEV_SUSPEND, bytearray(request))
 
 
 def spoken_directly():
-    """The module that speaks the ioctls; only when asked for, since loading it costs a boot 0.2 s."""
+    """The module that speaks the ioctls; loading it in every guest would cost each boot 0.2 s."""
     if TESTS_LIB not in sys.path:
         sys.path.insert(0, TESTS_LIB)
     return importlib.import_module("kernel")

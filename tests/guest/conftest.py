@@ -25,7 +25,7 @@ MACHINE = ("ext4", "f2fs")
 def pytest_terminal_summary(terminalreporter):
     if not os.environ.get(KERNEL_VARIABLE):
         terminalreporter.section("NO TEST IN A GUEST KERNEL WAS RUN", red=True)
-        terminalreporter.line(f"{KERNEL_VARIABLE} names no kernel; tests/guest/build-kernel makes one")
+        terminalreporter.line(f"{KERNEL_VARIABLE} names no kernel: see tests/guest/build-kernel")
 
 
 @pytest.fixture(scope="session")

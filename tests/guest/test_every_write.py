@@ -1,12 +1,11 @@
-"""Every write that a command makes is the last one before a power cut, one after the other: the disk
-as it was then is put together from what the device recorded, and has to open."""
+"""Every write that a command makes is the last one before a power cut, one after the other: the
+disk as it was then is put together from what the device recorded, and has to open."""
 
 import time
 
 import pytest
 
 import disks
-from disks import Volume
 from write_log import writes_between
 
 LETTER = b"dear diary"
@@ -24,8 +23,8 @@ class Recorder:
         sectors = disks.SIZE_BYTES // 512
         guest.check("dmsetup", "create", "--noudevsync", "recorded", "--table",
                     f"0 {sectors} log-writes {DATA} {LOG}")
-        self.volume = Volume(guest, "/dev/dm-0", data)
-        self.replay = Volume(guest, REPLAY, replayed)
+        self.volume = disks.Volume(guest, "/dev/dm-0", data)
+        self.replay = disks.Volume(guest, REPLAY, replayed)
         self.replay.unmount()
 
     def _mark(self):
@@ -56,8 +55,8 @@ class Recorder:
 
     def disks_after_each_write(self, before, writes):
         """Mounts the disk as it was after no write, the first one, the first two and so on; says
-        whether that was the last one. What looks like an earlier one is passed over: the blocks of a
-        journal change nothing until the last of them is there."""
+        whether that was the last one. What looks like an earlier one is passed over: the blocks of
+        a journal change nothing until the last of them is there."""
         seen = set()
         for count in range(len(writes) + 1):
             self._put_together(before, writes[:count])
@@ -76,7 +75,7 @@ class Recorder:
                 write.apply(image)
 
     def _state(self):
-        """Everything that the tests can tell apart: the records, and which directories are there and
+        """All that can matter to a command: the records, and which directories are there and
         encrypted."""
         records = self.guest.check("find", self.replay / ".fscryptctl", "-printf", "%P %m %U\n",
                                    "-type", "f", "-exec", "sha256sum", "{}", "+")

@@ -6,7 +6,6 @@ import time
 import pytest
 
 import disks
-from disks import Volume
 from tool import Tool
 
 # When the power goes, in parts of the time that the commands take when it does not.
@@ -21,7 +20,8 @@ class Machine:
     def __init__(self, guest, images):
         self.guest = guest
         self.tool = Tool(guest)
-        self.volumes = {kind: Volume(guest, DEVICES[kind], disk) for kind, disk in images.items()}
+        self.volumes = {kind: disks.Volume(guest, DEVICES[kind], disk)
+                        for kind, disk in images.items()}
         for volume in self.volumes.values():
             self.tool.set_up(volume)
 

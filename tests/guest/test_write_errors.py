@@ -6,7 +6,6 @@ import time
 import pytest
 
 import disks
-from disks import Volume
 
 LETTER = b"dear diary"
 # When the disk fails, in parts of the time that the command takes on a healthy disk.
@@ -59,7 +58,7 @@ def unreliable(machine):
 @pytest.fixture(scope="module")
 def volume(machine, unreliable, machine_disks, tool):
     disk, = machine_disks.values()
-    mounted = Volume(machine, DEVICE, disk)
+    mounted = disks.Volume(machine, DEVICE, disk)
     tool.set_up(mounted)
     return mounted
 
