@@ -58,6 +58,7 @@ void Invocation::add_kdf_limit_option(CLI::App& app) {
 }
 
 void Invocation::parse(CLI::App& app) {
+  app.get_formatter()->column_width(32);
   app.name(command_.empty() ? "fscryptctl" : "fscryptctl " + command_);
   add_global_options(app);
   decode_values(app);

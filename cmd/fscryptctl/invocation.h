@@ -50,8 +50,9 @@ class Invocation {
   /// `tokens`: the arguments without the program's and the command's name.
   Invocation(std::string command, std::vector<std::string> tokens, Output& output);
 
-  GlobalOptions globals;
-  Output& out;
+  // Without accessors: every command works with these two all the time.
+  GlobalOptions globals;  // NOLINT(misc-non-private-member-variables-in-classes)
+  Output& out;            // NOLINT(misc-non-private-member-variables-in-classes)
 
   [[nodiscard]] const std::string& command() const noexcept { return command_; }
 

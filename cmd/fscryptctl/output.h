@@ -21,7 +21,7 @@ class Output {
     bool json = false;
   };
 
-  explicit Output(int out_fd = 1, int err_fd = 2) noexcept : out_fd_(out_fd), err_fd_(err_fd) {}
+  explicit Output(int out_fd = 1, int err_fd = 2) : out_fd_(out_fd), err_fd_(err_fd) {}
   Output(const Output&) = delete;
   Output& operator=(const Output&) = delete;
 
@@ -31,7 +31,7 @@ class Output {
   [[nodiscard]] bool quiet() const noexcept { return settings_.quiet; }
 
   /// What advice depends on; commands note facts here.
-  HintContext hints;
+  HintContext hints;  // NOLINT(misc-non-private-member-variables-in-classes): plain data
 
   /// Text for people on standard output, complete with its newlines; nothing with --json. Parts
   /// that come from elsewhere must have gone through printable(). Throws io, interrupted.
@@ -88,8 +88,8 @@ class Output {
   int exit_code_ = 0;
 };
 
-/// `text` as one line that a terminal only shows. Unlike printable() it leaves backslashes alone, so
-/// that what has been made printable already stays as it is.
+/// `text` as one line that a terminal only shows. Unlike printable() it leaves backslashes alone,
+/// so that what has been made printable already stays as it is.
 [[nodiscard]] std::string one_line(std::string_view text);
 
 /// Sets `object[key]` to a path or name: as it is if it is UTF-8, else escaped, with the bytes in

@@ -7,6 +7,7 @@
 
 #include "fscryptctl/crypto/secret.h"
 #include "secret_file.h"
+#include "signals.h"
 #include "terminal.h"
 
 namespace fscryptctl {
@@ -46,6 +47,18 @@ const char* format_name(KeyFormat format) {
       return "base64";
   }
   return "";
+}
+
+SecretBytes not_empty(SecretBytes passphrase) {
+  if (passphrase.empty()) throw Error(Errc::usage, "the passphrase is empty");
+  return passphrase;
+}
+
+/// Where standard input is a terminal, what is typed there must not be seen.
+SecretBytes read_passphrase(const std::string& file) {
+  std::optional<Terminal> terminal;
+  if (file == "-" && isatty(STDIN_FILENO) != 0) terminal = Terminal::open();
+  return terminal ? not_empty(terminal->read_secret("passphrase: ")) : SecretFile(file).line();
 }
 
 }  // namespace
@@ -127,7 +140,7 @@ Secret CommandLineSecrets::take(Given& given) {
 }
 
 SecretBytes CommandLineSecrets::read(const Given& given) {
-  if (given.kind != Source::raw_key) return SecretFile(*given.file).line();
+  if (given.kind != Source::raw_key) return read_passphrase(*given.file);
   if (*given.file != "-") return read_key(*given.file);
   SecretFile input("-");
   if (key_format_ != KeyFormat::raw) return decoded_key(input.line(), input.name());
@@ -168,6 +181,7 @@ void CommandLineSecrets::refuse_key(const std::string& file, const std::string& 
 }
 
 std::optional<Secret> CommandLineSecrets::existing(const Request& request) {
+  throw_if_interrupted();  // hashing may have taken a while
   const bool given = opens(kPassphrase) || opens(kKey) || opens(kNewPassphrase) || opens(kNewKey);
   if (given) return next_given(request);
   if (!accepts(request, Source::passphrase)) {
@@ -215,12 +229,12 @@ std::optional<Secret> CommandLineSecrets::prompt_existing(const Request& request
   }
   ++prompts_;
   const char* const what = only_login(request) ? "login password for " : "passphrase for ";
-  SecretBytes secret = terminal->read_secret(what + one_line(request.target) + ": ");
-  if (secret.empty()) throw Error(Errc::usage, "the passphrase is empty");
-  return Secret{Source::passphrase, std::move(secret)};
+  const std::string prompt = what + one_line(request.target) + ": ";
+  return Secret{Source::passphrase, not_empty(terminal->read_secret(prompt))};
 }
 
 Secret CommandLineSecrets::fresh(Source kind, const std::string& target) {
+  throw_if_interrupted();
   if (Given* given = given_new(kind)) {
     Secret secret = take(*given);
     secret.kind = kind;

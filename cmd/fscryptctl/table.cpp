@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <clocale>
+#include <cuchar>
 #include <cwchar>
 #include <memory>
 #include <type_traits>
@@ -17,7 +18,7 @@ struct FreeLocale {
 };
 using Locale = std::unique_ptr<std::remove_pointer_t<locale_t>, FreeLocale>;
 
-/// While it lives, wcwidth and mbrtowc of this thread know UTF-8 where the system has the locale.
+/// While it lives, wcwidth and mbrtoc32 of this thread know UTF-8 where the system has the locale.
 class Utf8Locale {
  public:
   Utf8Locale() : locale_(newlocale(LC_CTYPE_MASK, "C.UTF-8", nullptr)) {
@@ -53,10 +54,10 @@ std::size_t width_in_locale(std::string_view text) {
   std::size_t width = 0;
   std::mbstate_t state{};
   while (!text.empty()) {
-    wchar_t character = 0;
-    const std::size_t size = std::mbrtowc(&character, text.data(), text.size(), &state);
+    char32_t character = 0;
+    const std::size_t size = std::mbrtoc32(&character, text.data(), text.size(), &state);
     if (size == 0 || size > text.size()) return width + code_points(text);
-    const int columns = wcwidth(character);
+    const int columns = wcwidth(static_cast<wchar_t>(character));
     width += columns < 0 ? 1 : static_cast<std::size_t>(columns);
     text.remove_prefix(size);
   }

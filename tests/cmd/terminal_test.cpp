@@ -78,6 +78,21 @@ TEST_CASE("a wrong passphrase may be retried twice", "[cmd][terminal]") {
   CHECK(session.result() == Answer("passphrase a;passphrase b;passphrase c;none;"));
 }
 
+TEST_CASE("a passphrase typed as standard input is not shown either", "[cmd][terminal]") {
+  TerminalSession session([] {
+    SecretOptions options;
+    options.passphrase_file = "-";
+    Output output;
+    Invocation invocation("test", {}, output);
+    CommandLineSecrets secrets(options, Spelling::existing_and_new, invocation);
+    return shown(secrets.existing({"/p", {Method::passphrase}, 0}));
+  });
+  REQUIRE(session.shows("passphrase: "));
+  CHECK_FALSE(session.echo_is_on());
+  session.type("secret\n");
+  CHECK(session.result() == Answer("passphrase secret"));
+}
+
 TEST_CASE("each target has its own tries", "[cmd][terminal]") {
   TerminalSession session([] {
     Output output;
