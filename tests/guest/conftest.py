@@ -55,12 +55,13 @@ def uml_kernel(kernel_source, folder):
 
 @pytest.fixture(scope="session")
 def programs(folder):
-    """The folder that guests see at /run/host, with the program under test in it."""
+    """The folder that guests see at /run/host: the program under test, and what speaks ioctls."""
     program = Path(os.environ.get("FSCRYPTCTL", REPOSITORY / "build/release/fscryptctl"))
     assert program.is_file(), f"{program} is not there: build it or set FSCRYPTCTL"
     shared = folder / "programs"
     shared.mkdir(mode=0o755)
     shutil.copy(program, shared / "fscryptctl")
+    shutil.copy(REPOSITORY / "tests/lib/kernel.py", shared)
     return shared
 
 
