@@ -34,6 +34,15 @@ void report(Output& out, const ChangeSecretResult& result) {
   out.note("old copies and backups of the metadata still open with the previous " + what);
 }
 
+/// What is given for the existing secret says more than what is given for the new one.
+std::optional<Source> kind_of(const SecretOptions& options) {
+  if (options.key_file) return Source::raw_key;
+  if (options.passphrase_file) return Source::passphrase;
+  if (options.new_key_file) return Source::raw_key;
+  if (options.new_passphrase_file) return Source::passphrase;
+  return std::nullopt;
+}
+
 }  // namespace
 
 int run_change_passphrase(Invocation& invocation) {
@@ -49,6 +58,7 @@ int run_change_passphrase(Invocation& invocation) {
   invocation.parse(app);
   Context context = invocation.make_context();
   request.mount = invocation.globals.mount.value_or(".");
+  request.kind = kind_of(secret_options);
   CommandLineSecrets secrets(secret_options, Spelling::existing_and_new, invocation);
   const ChangeSecretResult result = change_secret(context, request, secrets);
   invocation.out.set_changed();

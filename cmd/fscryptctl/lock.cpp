@@ -107,50 +107,72 @@ void report_failure(Output& out, const Error& error, const std::string& name) {
 }
 
 /// Our own working directory may lie inside what is to be locked and would keep the key busy.
-/// Returns where relative paths start.
-std::filesystem::path leave_working_directory() {
-  std::filesystem::path here = std::filesystem::current_path();
+/// Returns the paths as seen from elsewhere.
+std::vector<std::string> leave_working_directory(const std::vector<std::string>& paths) {
+  std::vector<std::string> absolute;
+  for (const std::string& path : paths) {
+    std::error_code failure;
+    const std::filesystem::path here =
+        path.starts_with('/') ? "/" : std::filesystem::current_path(failure);
+    if (failure) throw system_error(failure.value(), "the working directory");
+    absolute.push_back((here / path).string());
+  }
   if (::chdir("/") != 0) throw system_error(errno, "changing to /");
-  return here;
+  return absolute;
 }
 
 void lock_paths(Invocation& invocation, Context& context, const Arguments& arguments,
                 const LockRequest& request) {
-  const std::filesystem::path here = leave_working_directory();
-  for (const std::string& path : arguments.paths) {
+  const std::vector<std::string> absolute = leave_working_directory(arguments.paths);
+  for (std::size_t i = 0; i < absolute.size(); ++i) {
     throw_if_interrupted();
     try {
-      report(invocation.out, lock_directory(context, (here / path).string(), request), path);
+      report(invocation.out, lock_directory(context, absolute[i], request), arguments.paths[i]);
     } catch (const Error& error) {
-      report_failure(invocation.out, error, path);
+      report_failure(invocation.out, error, arguments.paths[i]);
     }
   }
 }
 
 void lock_all_of(Invocation& invocation, Context& context, const Filesystem& filesystem,
                  const LockRequest& request) {
-  for (const LockResult& result : lock_filesystem(context, filesystem, request)) {
-    report(invocation.out, result,
-           result.paths.empty() ? "policy " + result.key_identifier.hex() : result.paths.back());
+  const LockReport reports{
+      [&](const LockResult& result) {
+        report(
+            invocation.out, result,
+            result.paths.empty() ? "policy " + result.key_identifier.hex() : result.paths.back());
+      },
+      [&](const Error& error) { report_failure(invocation.out, error, error.path()); }};
+  lock_filesystem(context, filesystem, request, reports);
+}
+
+/// Independent of the other filesystems.
+template <class Find>
+void lock_all_on(Invocation& invocation, Context& context, const LockRequest& request,
+                 const std::string& name, Find find) {
+  try {
+    lock_all_of(invocation, context, find(), request);
+  } catch (const Error& error) {
+    report_failure(invocation.out, error, name);
   }
 }
 
 void lock_everything(Invocation& invocation, Context& context, const Arguments& arguments,
                      const LockRequest& request) {
-  const std::filesystem::path here = leave_working_directory();
-  if (arguments.paths.empty()) {
+  const std::vector<std::string> absolute = leave_working_directory(arguments.paths);
+  if (absolute.empty()) {
     for (const Filesystem& filesystem : local_filesystems(context)) {
-      if (filesystem.trusted()) lock_all_of(invocation, context, filesystem, request);
+      if (!filesystem.trusted()) continue;
+      lock_all_on(invocation, context, request, filesystem.mount().mount_point,
+                  [&]() -> const Filesystem& { return filesystem; });
     }
   }
-  for (const std::string& mount_point : arguments.paths) {
-    try {
-      const Filesystem filesystem = filesystem_of_path(context, (here / mount_point).string());
+  for (std::size_t i = 0; i < absolute.size(); ++i) {
+    lock_all_on(invocation, context, request, arguments.paths[i], [&] {
+      Filesystem filesystem = filesystem_of_path(context, absolute[i]);
       static_cast<void>(filesystem.require_metadata());
-      lock_all_of(invocation, context, filesystem, request);
-    } catch (const Error& error) {
-      report_failure(invocation.out, error, mount_point);
-    }
+      return filesystem;
+    });
   }
   if (invocation.out.json()["results"].empty()) invocation.out.message("nothing is unlocked");
 }
@@ -176,6 +198,7 @@ int run(Invocation& invocation, CLI::App& app, Arguments& arguments) {
   } else {
     lock_paths(invocation, context, arguments, request);
   }
+  throw_if_interrupted();
   return invocation.out.exit_code();
 }
 

@@ -65,6 +65,7 @@ std::optional<Identity> user_to_set_up(const Context& context) {
 
 void turn_on(Invocation& invocation, Context& context, const Filesystem& filesystem) {
   if (context.kernel.probe(filesystem.fd()) != Support::not_enabled) return;
+  require_enableable(context, filesystem);
   invocation.confirm("enable encryption on " + printable(filesystem.mount().mount_point) + " (" +
                      describe(filesystem.mount()) +
                      ")? existing files are not touched; it cannot be turned off again; GRUB "

@@ -94,7 +94,8 @@ void show_directory(Output& out, const DirectoryStatus& directory) {
     text += "  key         " + std::get<KeyDescriptor>(directory.policy->key).hex() + "\n";
   }
   out.data(text);
-  if (!directory.managed) out.note(path + " is encrypted, but not set up here");
+  if (!directory.managed && !directory.damaged)
+    out.note(path + " is encrypted, but not set up here");
 }
 
 /// Damaged records stand beside the rest, and the exit code tells.

@@ -18,10 +18,14 @@ struct Arguments {
 
 /// Whoever mistypes the passphrase of an unlocked directory had better save the files first.
 bool is_unlocked(Context& context, const std::string& path) {
-  const Target target = look_at(context, path);
-  if (!target.policy) return false;
-  return context.kernel.key_status(target.filesystem.fd(), target.policy->key).state ==
-         KeyState::present;
+  try {
+    const Target target = look_at(context, path);
+    return target.policy &&
+           context.kernel.key_status(target.filesystem.fd(), target.policy->key).state ==
+               KeyState::present;
+  } catch (const Error&) {
+    return false;  // it vanished; the error that is being reported says enough
+  }
 }
 
 void say(Output& out, const std::string& path, const UnlockRequest& request,

@@ -53,15 +53,26 @@ std::vector<std::string> names(const std::vector<ProtectorSummary>& protectors) 
   return all;
 }
 
-const ProtectorSummary& choose(const Place& place, const std::optional<std::string>& name) {
-  if (name) return find_protector(place.candidates, *name);
-  if (place.candidates.size() == 1) return place.candidates.front();
-  if (place.candidates.empty()) {
-    throw Error(Errc::no_such_protector,
-                "no protectors on " + printable(place.filesystem.mount().mount_point));
+/// The protectors among which the secret decides.
+std::vector<ProtectorSummary> choose(const Place& place, const ChangeSecretRequest& request) {
+  if (request.protector) return {find_protector(place.candidates, *request.protector)};
+  std::vector<ProtectorSummary> chosen = place.candidates;
+  if (request.kind) {
+    std::erase_if(chosen, [&](const ProtectorSummary& one) { return one.source != *request.kind; });
   }
+  if (chosen.empty()) {
+    throw Error(Errc::no_such_protector,
+                "no such protectors on " + printable(place.filesystem.mount().mount_point));
+  }
+  if (request.path || chosen.size() == 1) return chosen;
   throw Error(Errc::ambiguous, "several protectors could be meant: choose one with --protector")
-      .with_candidates(names(place.candidates));
+      .with_candidates(names(chosen));
+}
+
+std::vector<ProtectorId> ids_of(const std::vector<ProtectorSummary>& protectors) {
+  std::vector<ProtectorId> ids;
+  for (const ProtectorSummary& protector : protectors) ids.push_back(protector.id);
+  return ids;
 }
 
 /// Changes one protector wherever it has a record that the previous secret opens.
@@ -110,8 +121,8 @@ class Change {
         const bool opened = opens_to_same_key(*record);
         copies.push_back(
             {filesystem.mount().mount_point, std::move(*store), std::move(*record), opened});
-      } catch (const Error&) {
-        continue;
+      } catch (const Error& error) {
+        if (error.code() == Errc::interrupted) throw;
       }
     }
     return copies;
@@ -126,7 +137,8 @@ class Change {
     changed.summary.name = copy.record.summary.name;
     try {
       return replace(copy.store, copy.record, changed);
-    } catch (const Error&) {
+    } catch (const Error& error) {
+      if (error.code() == Errc::interrupted) throw;
       return false;
     }
   }
@@ -159,23 +171,25 @@ ChangeSecretResult change_secret(Context& context, const ChangeSecretRequest& re
                                  SecretProvider& secrets) {
   const Place place = request.path ? place_of_directory(context, *request.path)
                                    : place_of_mount(context, request.mount);
-  const ProtectorSummary& chosen = choose(place, request.protector);
-  const std::string target = request.path.value_or("protector " + chosen.name);
+  const std::vector<ProtectorSummary> candidates = choose(place, request);
+  std::vector<ProtectorId> chosen = ids_of(candidates);
+  const std::string target = request.path.value_or("protector " + candidates.front().name);
   Opener opener(secrets, context);
   std::optional<Secret> secret;
   // Whoever was faster may have changed the secret: then ours does not open it any more, and the
   // error says so.
   for (int tries = 0; tries < kTries; ++tries) {
+    const bool named = chosen.size() == 1;
     const OpenProtector& open =
-        opener.open_any(read_protectors(place.store, {chosen.id}), target, true);
-    if (!secret) secret = secrets.fresh(chosen.source, target);
+        opener.open_any(read_protectors(place.store, chosen), target, named);
+    chosen = {open.record.summary.id};
+    if (!secret) secret = secrets.fresh(open.record.summary.source, target);
     Change change(context, opener, copy_of(open));
     if (std::optional<ChangeSecretResult> result = change.run(place, *secret)) {
       return std::move(*result);
     }
   }
-  throw Error(Errc::metadata_locked,
-              "protector " + printable(chosen.name) + " is being changed by others all the time");
+  throw Error(Errc::metadata_locked, "the protector is being changed by others all the time");
 }
 
 }  // namespace fscryptctl

@@ -51,6 +51,13 @@ const Config& Context::config() {
 }
 
 KdfLimits Context::kdf_limits() {
+  // Opening needs no configuration, so a bad one must not keep anybody out.
+  try {
+    static_cast<void>(config());
+  } catch (const Error& error) {
+    explain("the configuration is not used: " + std::string(error.what()));
+    config_read = Config{};
+  }
   const std::optional<std::uint64_t> mib = std::max(kdf_limit_mib, config().kdf_limit_mib);
   if (!mib) return machine_kdf_limits(std::nullopt);
   return machine_kdf_limits(*mib * 1024);
@@ -140,6 +147,18 @@ std::optional<FoundPolicy> find_record(const Context& context, const Filesystem&
         .with_candidates(names_of(found));
   }
   return std::move(found.front());
+}
+
+Identity user_of_key(const Context& context, const Filesystem& filesystem, uid_t owner,
+                     const KeyIdentifier& key) {
+  const Identity user = context.user_for(owner);
+  if (context.user || context.caller.uid != 0 || user.uid == 0) return user;
+  try {
+    const std::optional<FoundPolicy> found = find_record(context, filesystem, owner, key);
+    return found ? found->store.user() : user;
+  } catch (const Error&) {
+    return user;
+  }
 }
 
 Error not_managed(const Filesystem& filesystem, const std::string& path) {

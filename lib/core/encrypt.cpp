@@ -16,6 +16,10 @@ void check_request(const EncryptRequest& request) {
                 "an existing policy has its protectors: --policy goes without "
                 "--protector, --source and --name");
   }
+  if (request.protectors.size() >= kMaxProtectorsOfPolicy) {
+    throw Error(Errc::usage,
+                "a policy has at most " + std::to_string(kMaxProtectorsOfPolicy) + " protectors");
+  }
   if (const auto reason = invalid_combination(request.options)) throw Error(Errc::usage, *reason);
   if (request.name) {
     if (const auto reason = invalid_name(*request.name)) throw Error(Errc::usage, *reason);
@@ -42,6 +46,7 @@ class Encryption {
   EncryptResult run() {
     require_encryption(context_, filesystem_);
     static_cast<void>(filesystem_.require_metadata());
+    check_not_inside();
     if (target_.exists()) {
       if (const std::optional<KernelPolicy> policy = context_.kernel.get_policy(target_.fd())) {
         return adopt(*policy);
@@ -64,6 +69,19 @@ class Encryption {
   }
 
  private:
+  /// What lies in an encrypted directory is encrypted with it and has no record of its own.
+  void check_not_inside() const {
+    const UniqueFd parent = target_.open_parent();
+    if (!parent) return;
+    const std::optional<KernelPolicy> above = context_.kernel.get_policy(parent.get());
+    if (!above) return;
+    if (target_.exists()) {
+      const std::optional<KernelPolicy> own = context_.kernel.get_policy(target_.fd());
+      if (!own || own->key != above->key) return;
+    }
+    throw already_encrypted(request_.path, ": it lies in an encrypted directory");
+  }
+
   void check_plain_directory() const {
     const FileInfo info = file_info(target_.fd());
     const FileInfo root = file_info(filesystem_.root_fd());
@@ -74,7 +92,7 @@ class Encryption {
                                              "encrypted as a whole")
           .with_path(request_.path);
     }
-    if (info.uid != user_.uid && user_.uid != 0) {
+    if (info.uid != user_.uid && user_.uid != 0 && !target_.to_be_given()) {
       throw Error(Errc::permission, printable(request_.path) + " belongs to another user")
           .with_path(request_.path);
     }

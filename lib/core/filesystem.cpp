@@ -32,7 +32,8 @@ UniqueFd open_mount(const Mount& mount) {
 /// read, our own directory in it, which never lies inside an encrypted one.
 UniqueFd open_for_keys(int root) {
   UniqueFd fd(::openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd && errno == EACCES) {
+  if (!fd && errno != EACCES) throw system_error(errno, "opening the root of a filesystem");
+  if (!fd) {
     fd.reset(
         ::openat(root, kMetadataDirectory.data(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
 #include <thread>
 
@@ -51,7 +52,13 @@ LockResult lock_key(Context& context, const Filesystem& filesystem, const KeyIde
   result.mount_point = filesystem.mount().mount_point;
   result.key_identifier = key;
   const KeyStatus before = status_for(context, filesystem, key, user);
-  remove_until_locked(context, filesystem, key, user, request);
+  // What is done so far is reported before the interruption goes on.
+  try {
+    remove_until_locked(context, filesystem, key, user, request);
+  } catch (const Error& error) {
+    if (error.code() != Errc::interrupted) throw;
+    result.interrupted = true;
+  }
   result.key = status_for(context, filesystem, key, user);
   result.changed = before != result.key;
   if (result.changed) {
@@ -77,9 +84,38 @@ std::vector<std::string> paths_of(const Filesystem& filesystem, const PolicySumm
   return paths;
 }
 
+/// A record that cannot be read still tells its key by its file's name.
+std::optional<PolicySummary> from_file_name(const DamagedRecord& damaged) {
+  const std::string name = std::filesystem::path(damaged.file).stem().string();
+  const std::optional<KeyIdentifier> key = KeyIdentifier::from_hex(name);
+  if (!key) return std::nullopt;
+  PolicySummary policy;
+  policy.key_identifier = *key;
+  return policy;
+}
+
 bool worth_locking(const KeyStatus& key, const LockRequest& request) {
   if (key.state == KeyState::absent) return false;
   return request.all_users || key.added_by_self || key.state == KeyState::incompletely_removed;
+}
+
+void lock_user(Context& context, const Filesystem& filesystem, const MetadataRoot& metadata,
+               Identity user, const LockRequest& request, const LockReport& report) {
+  const std::optional<UserStore> store = UserStore::open(metadata, user);
+  if (!store) return;
+  Listing<PolicySummary> listing = store->policies();
+  for (const DamagedRecord& damaged : listing.damaged) {
+    report.failed(Error(damaged.code, damaged.reason).with_path(damaged.file));
+    if (auto policy = from_file_name(damaged)) listing.records.push_back(std::move(*policy));
+  }
+  for (const PolicySummary& policy : listing.records) {
+    const KeyIdentifier& key = policy.key_identifier;
+    if (!worth_locking(status_for(context, filesystem, key, user), request)) continue;
+    LockResult result = lock_key(context, filesystem, key, user, request);
+    result.paths = paths_of(filesystem, policy);
+    report.done(result);
+    context.throw_if_interrupted();
+  }
 }
 
 }  // namespace
@@ -87,28 +123,25 @@ bool worth_locking(const KeyStatus& key, const LockRequest& request) {
 LockResult lock_directory(Context& context, const std::string& path, const LockRequest& request) {
   const Target target = look_at(context, path);
   const KeyIdentifier key = require_v2_key(target);
-  LockResult result =
-      lock_key(context, target.filesystem, key, context.user_for(target.owner.uid), request);
+  const Identity user = user_of_key(context, target.filesystem, target.owner.uid, key);
+  LockResult result = lock_key(context, target.filesystem, key, user, request);
   result.paths = {path};
   return result;
 }
 
-std::vector<LockResult> lock_filesystem(Context& context, const Filesystem& filesystem,
-                                        const LockRequest& request) {
-  std::vector<LockResult> results;
+void lock_filesystem(Context& context, const Filesystem& filesystem, const LockRequest& request,
+                     const LockReport& report) {
   const std::optional<MetadataRoot> metadata = filesystem.metadata();
-  if (!metadata) return results;
+  if (!metadata) return;
   for (const Identity& user : context.users_to_list(*metadata)) {
-    const std::optional<UserStore> store = UserStore::open(*metadata, user);
-    if (!store) continue;
-    for (const PolicySummary& policy : store->policies().records) {
-      const KeyIdentifier& key = policy.key_identifier;
-      if (!worth_locking(status_for(context, filesystem, key, user), request)) continue;
-      results.push_back(lock_key(context, filesystem, key, user, request));
-      results.back().paths = paths_of(filesystem, policy);
+    // One user's bad records stop nothing of another's.
+    try {
+      lock_user(context, filesystem, *metadata, user, request, report);
+    } catch (const Error& error) {
+      if (error.code() == Errc::interrupted) throw;
+      report.failed(error);
     }
   }
-  return results;
 }
 
 }  // namespace fscryptctl

@@ -52,6 +52,7 @@ class Chooser {
     std::vector<ProtectorRecord> copies;
     for (const std::string& name : request_.protectors) {
       const OpenProtector& protector = open_existing(name);
+      if (opens(policy.record.summary, protector.record.summary.id)) continue;
       wrap_for(policy, protector);
       // A copy makes this filesystem independent of the other one.
       if (!store_.protector(protector.record.summary.id)) copies.push_back(protector.record);
@@ -86,9 +87,15 @@ class Chooser {
 
   const OpenProtector& open_in(const UserStore& store, const std::string& name,
                                const std::string& shown) {
-    const std::vector<ProtectorSummary> all = store.protectors().records;
-    const ProtectorId id = find_protector(all, name).id;
+    const ProtectorId id = id_of(store, name);
     return opener_.open_any(read_protectors(store, {id}), "protector " + printable(shown), true);
+  }
+
+  /// A full id is no possible name, so that nothing has to be searched for it.
+  static ProtectorId id_of(const UserStore& store, const std::string& name) {
+    const std::optional<ProtectorId> id = ProtectorId::from_hex(name);
+    if (id && store.protector(*id)) return *id;
+    return find_protector(store.protectors().records, name).id;
   }
 
   PolicyChoice with_new_protector(UnlockedPolicy policy) {

@@ -92,6 +92,10 @@ bool has_control_characters(const std::string& text) {
 /// What of a file name can stand in a protector's name.
 std::string sanitised(const std::string& wish) {
   std::string name = wish.substr(0, 200);
+  // Not in the middle of a character, if these are characters.
+  if (is_utf8(wish)) {
+    while (!is_utf8(name)) name.pop_back();
+  }
   if (!is_utf8(name)) {
     std::replace_if(
         name.begin(), name.end(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; },
@@ -157,6 +161,20 @@ const OpenProtector* Opener::try_all(Known& known, const std::vector<ProtectorRe
   return nullptr;
 }
 
+void Opener::require_some_within_limits(const std::vector<ProtectorRecord>& candidates,
+                                        const std::string& target) {
+  std::optional<std::string> reason;
+  for (const ProtectorRecord& record : candidates) {
+    for (const ProtectorWrapping& wrapping : record.wrappings) {
+      if (!wrapping.kdf) return;
+      const std::optional<std::string> over = over_limit(wrapping.kdf->costs, limits());
+      if (!over) return;
+      reason = over;
+    }
+  }
+  if (reason) throw Error(Errc::kdf_limit, *reason).with_path(target);
+}
+
 const OpenProtector& Opener::open_any(const ReadProtectors& read, const std::string& target,
                                       bool named) {
   const std::vector<ProtectorRecord>& candidates = read.records;
@@ -168,6 +186,7 @@ const OpenProtector& Opener::open_any(const ReadProtectors& read, const std::str
   for (Known& known : known_) {
     if (const OpenProtector* opened = try_all(known, candidates, attempt)) return *opened;
   }
+  require_some_within_limits(candidates, target);
   SecretProvider::Request request{target, methods_of(candidates), 0};
   // Nobody knows what an unreadable one opens with: no kind of secret is out of place.
   if (read.unreadable) request.ways = {Method::passphrase, Method::raw_key};

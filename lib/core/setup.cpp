@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <spawn.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -72,6 +74,21 @@ std::string find_program(const std::string& name) {
   throw Error(Errc::no_such_path, "the program " + name + " is not installed");
 }
 
+/// The mount table tells the name that was mounted, which may be another device's by now: what is
+/// changed cannot be changed back.
+std::string device_of(const Mount& mount) {
+  const std::string by_number = "/dev/block/" + std::to_string(major(mount.device)) + ":" +
+                                std::to_string(minor(mount.device));
+  for (const std::string& name : {mount.source, by_number}) {
+    struct stat info {};
+    if (::stat(name.c_str(), &info) != 0 || !S_ISBLK(info.st_mode)) continue;
+    if (info.st_rdev == mount.device) return name;
+  }
+  throw Error(Errc::no_such_path,
+              "the device of " + printable(mount.mount_point) + " is not in /dev")
+      .with_path(mount.mount_point);
+}
+
 }  // namespace
 
 ConfigResult set_up_configuration(const Context& context, const KdfWishes& wishes) {
@@ -94,7 +111,7 @@ bool set_up_filesystem(Context& context, const Filesystem& filesystem, std::opti
   return changed || user_added;
 }
 
-void enable_encryption(Context& context, const Filesystem& filesystem) {
+void require_enableable(const Context& context, const Filesystem& filesystem) {
   const Mount& mount = filesystem.mount();
   if (context.caller.uid != 0) {
     throw Error(Errc::permission, "only root can turn on encryption").with_path(mount.mount_point);
@@ -104,7 +121,12 @@ void enable_encryption(Context& context, const Filesystem& filesystem) {
                 "encryption of " + describe(mount) + " cannot be turned on while it is mounted")
         .with_path(mount.mount_point);
   }
-  run_program({find_program("tune2fs"), "-O", "encrypt", mount.source});
+}
+
+void enable_encryption(Context& context, const Filesystem& filesystem) {
+  require_enableable(context, filesystem);
+  const Mount& mount = filesystem.mount();
+  run_program({find_program("tune2fs"), "-O", "encrypt", device_of(mount)});
   if (context.kernel.probe(filesystem.fd()) != Support::usable) {
     throw Error(Errc::no_kernel_support,
                 "this kernel cannot encrypt directories on " + describe(mount))

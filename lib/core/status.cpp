@@ -258,7 +258,10 @@ PathStatus path_status(Context& context, const std::string& path, bool with_open
   status.directory->policy = target.policy;
   if (!target.policy) return status;
   status.kind = PathStatus::Kind::encrypted;
-  const Identity user = context.user_for(target.owner.uid);
+  const auto* v2 = std::get_if<KeyIdentifier>(&target.policy->key);
+  const Identity user = v2 != nullptr
+                            ? user_of_key(context, target.filesystem, target.owner.uid, *v2)
+                            : context.user_for(target.owner.uid);
   status.directory->user = user.uid;
   {
     const ActAs acting(user);

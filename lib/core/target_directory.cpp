@@ -70,18 +70,27 @@ TargetDirectory TargetDirectory::find(const Context& context, const std::string&
   }
   TargetDirectory target(path, context.user_for(file.info.uid));
   target.directory_ = std::move(file.fd);
-  if (create && file.info.uid == 0 && target.user_.uid != 0) target.give_to_user();
+  if (create && file.info.uid == 0 && target.user_.uid != 0) {
+    target.to_be_given_ = target.was_left_to_root();
+  }
   return target;
 }
 
 /// An earlier run as root was interrupted between making the directory and giving it away.
-void TargetDirectory::give_to_user() {
+bool TargetDirectory::was_left_to_root() const {
   const UniqueFd parent(::openat(directory_.get(), "..", O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!parent || !only_root_changes(file_info(parent.get())) || !empty()) return;
-  if ((file_info(directory_.get()).mode & kPermissionBits) != 0700) return;
-  if (::fchown(directory_.get(), user_.uid, user_.gid) != 0) {
+  return parent && only_root_changes(file_info(parent.get())) && empty() &&
+         (file_info(directory_.get()).mode & kPermissionBits) == 0700;
+}
+
+void TargetDirectory::give_to(Identity owner) {
+  if (::fchown(directory_.get(), owner.uid, owner.gid) != 0) {
     throw system_error(errno, "giving away " + printable(path_)).with_path(path_);
   }
+}
+
+UniqueFd TargetDirectory::open_parent() const {
+  return UniqueFd(::openat(any_fd(), exists() ? ".." : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
 bool TargetDirectory::empty() const { return directory_names(directory_.get(), 1).names.empty(); }
@@ -92,6 +101,10 @@ void TargetDirectory::open_made() {
 }
 
 void TargetDirectory::make() {
+  if (to_be_given_) {
+    give_to(user_);
+    given_ = true;
+  }
   if (exists()) return;
   {
     const ActAs acting(user_);
@@ -109,14 +122,14 @@ void TargetDirectory::make() {
   made_ = ::mkdirat(parent_.get(), name_.c_str(), 0700) == 0;
   if (!made_) throw system_error(errno, "making " + printable(path_)).with_path(path_);
   open_made();
-  if (::fchown(directory_.get(), user_.uid, user_.gid) != 0) {
-    throw system_error(errno, "giving away " + printable(path_)).with_path(path_);
-  }
+  give_to(user_);
 }
 
 void TargetDirectory::unmake() noexcept {
   if (made_) ::unlinkat(parent_.get(), name_.c_str(), AT_REMOVEDIR);
+  if (given_) static_cast<void>(::fchown(directory_.get(), 0, 0));
   made_ = false;
+  given_ = false;
 }
 
 bool TargetDirectory::set_permissions(const Context& context, std::optional<mode_t> mode,

@@ -47,6 +47,11 @@ def peak_kib(words):
     return int(done.stderr.splitlines()[-1])
 
 
+def write_private(path, content):
+    path.write_bytes(content)
+    os.chmod(path, 0o600)
+
+
 class Side:
     """One tool on a filesystem of its own."""
 
@@ -98,14 +103,19 @@ class Ours(Side):
                 f"n{self.fresh}", "--new-key-file", str(self.key)]
 
     def clone_policies(self, number):
-        """Records that list like any other; only opening them would fail."""
-        policies = self.mount / ".fscryptctl/users/0/policies"
-        model = next(file for file in policies.iterdir())
-        text = model.read_text()
-        for i in range(sum(1 for _ in policies.iterdir()), number):
-            copy = text.replace(model.stem, f"{i:032x}").replace('"measured"', f'"cloned{i}"')
-            (policies / f"{i:032x}.yaml").write_text(copy)
-            os.chmod(policies / f"{i:032x}.yaml", 0o600)
+        """Policies with a protector each, which list like any other; only opening them would fail."""
+        base = self.mount / ".fscryptctl/users/0"
+        policy = next((base / "policies").iterdir())
+        text = policy.read_text()
+        protector = re.search(r"^  - ([0-9a-f]{16})$", text, re.M).group(1)
+        protector_text = (base / "protectors" / f"{protector}.yaml").read_text()
+        name = re.search(r'^name: "(.*)"$', protector_text, re.M).group(1)
+        for i in range(sum(1 for _ in (base / "policies").iterdir()), number):
+            copy = text.replace(policy.stem, f"{i:032x}").replace(protector, f"{i:016x}")
+            copy = re.sub(r'^  - ".*"$', f'  - "cloned{i}"', copy, flags=re.M)
+            write_private(base / "policies" / f"{i:032x}.yaml", copy.encode())
+            copy = protector_text.replace(protector, f"{i:016x}").replace(f'"{name}"', f'"p{i}"')
+            write_private(base / "protectors" / f"{i:016x}.yaml", copy.encode())
 
 
 class Theirs(Side):
@@ -140,13 +150,16 @@ class Theirs(Side):
                 f"--name=n{self.fresh}", f"--key={self.key}", "--quiet"]
 
     def clone_policies(self, number):
-        policies = self.mount / ".fscrypt/policies"
-        model = next(file for file in policies.iterdir() if len(file.name) == 32)
-        content = model.read_bytes()
-        for i in range(sum(1 for _ in policies.iterdir()), number):
-            copy = policies / f"{i:032x}"
-            copy.write_bytes(content.replace(model.name.encode(), copy.name.encode()))
-            os.chmod(copy, 0o600)
+        base = self.mount / ".fscrypt"
+        policy = next(file for file in (base / "policies").iterdir() if len(file.name) == 32)
+        content = policy.read_bytes()
+        protector = re.search(rb"[0-9a-f]{16}(?![0-9a-f])", content.replace(policy.name.encode(), b""))[0]
+        protector_content = (base / "protectors" / protector.decode()).read_bytes()
+        for i in range(sum(1 for _ in (base / "policies").iterdir()), number):
+            name, own = f"{i:032x}".encode(), f"{i:016x}".encode()
+            copy = content.replace(policy.name.encode(), name).replace(protector, own)
+            write_private(base / "policies" / name.decode(), copy)
+            write_private(base / "protectors" / own.decode(), protector_content.replace(protector, own))
 
 
 class Table:

@@ -112,11 +112,13 @@ def test_without_a_path_the_only_protector_is_meant(disk, private, run, old, new
     run.ok(change(old, new, "--mount", disk))
     run.ok(change(new, old), cwd=private.parent)
     run.ok(["encrypt", disk / "other", "--create", "--key-file", key_file()])
-    result = run(change(old, new, "--mount", disk))
+    run.ok(change(old, new, "--mount", disk))
+    run.ok(["encrypt", disk / "third", "--create", "--passphrase-file", old])
+    result = run(change(new, old, "--mount", disk))
     assert result.rc == 2 and result.json()["error"]["reason"] == "ambiguous"
     assert len(result.json()["error"]["candidates"]) == 2
-    run.ok(change(old, new, "--mount", disk, "--protector", "private"))
-    assert run(change(new, old, "--mount", disk, "--protector", "nobody")).rc == 4
+    run.ok(change(new, old, "--mount", disk, "--protector", "private"))
+    assert run(change(old, new, "--mount", disk, "--protector", "nobody")).rc == 4
 
 
 def test_copies_follow_where_the_proven_secret_opens_them(private, second_filesystem, set_up, run, old,
@@ -171,3 +173,12 @@ def test_a_passphrase_is_bytes(private, run, old, secrets):
     bytes_of_any_kind = secrets.file("bytes", bytes(range(1, 10)) + bytes(range(11, 256)))
     run.ok(change(old, bytes_of_any_kind, private))
     assert opens(run, private, bytes_of_any_kind)
+
+
+def test_of_several_protectors_the_secret_chooses(disk, private, run, old, new, passphrase_file):
+    third, fourth = passphrase_file("third time", name="third"), passphrase_file("fourth", name="fourth")
+    run.ok(["encrypt", disk / "both", "--create", "--protector", "private", "--passphrase-file", old,
+            "--name", "second", "--source", "passphrase", "--new-passphrase-file", third])
+    answer = run.ok(change(third, fourth, disk / "both"))
+    assert answer["protector"]["name"] == "second"
+    assert opens(run, disk / "both", fourth) and opens(run, disk / "both", old)

@@ -269,3 +269,39 @@ def test_a_bind_mounted_directory_keeps_its_metadata_at_the_root(disk, room, run
     assert run.ok(["status", elsewhere / "d", "--json"])["key_status"] == "absent"
     paths = run.ok(["status", disk, "--json"])["policies"][0]["paths"]
     assert paths == [{"path": str(disk / "sub/d"), "state": "ok"}]
+
+
+def test_what_lies_in_an_encrypted_directory_is_not_encrypted_again(disk, run, key_file):
+    key = key_file()
+    run.ok(["encrypt", disk / "d", "--create", "--key-file", key])
+    (disk / "d/sub").mkdir()
+    for path, more in ((disk / "d/sub", []), (disk / "d/new", ["--create"])):
+        result = run(["encrypt", path, "--key-file", key, "--json", *more])
+        assert result.rc == 9 and result.json()["error"]["reason"] == "already_encrypted"
+    assert os.listdir(disk / "d") == ["sub"]
+    assert len(run.ok(["list", "--json"])["directories"]) == 1
+
+
+def test_a_failure_gives_nothing_away(disk, run, key_file):
+    (disk / "d").mkdir(mode=0o700)
+    how = ["encrypt", disk / "d", "--create", "--user", "1000", "--json", "--key-file"]
+    assert run([*how, disk / "missing"]).rc == 4
+    assert os.stat(disk / "d").st_uid == 0
+    run.ok([*how, key_file()])
+    assert os.stat(disk / "d").st_uid == 1000
+
+
+def test_the_same_protector_twice_is_one(disk, run, key_file):
+    key = key_file()
+    run.ok(["encrypt", disk / "a", "--create", "--key-file", key, "--name", "p"])
+    made = run.ok(["encrypt", disk / "b", "--create", "--key-file", key, "--protector", "p",
+                   "--protector", "p", "--json"])
+    assert len(made["protectors"]) == 1
+    many = [word for _ in range(60) for word in ("--protector", "p")]
+    assert run(["encrypt", disk / "c", "--create", "--key-file", key, *many]).rc == 2
+
+
+def test_a_long_name_is_cut_between_characters(disk, run, key_file):
+    name = "鍵" * 80
+    made = run.ok(["encrypt", disk / name, "--create", "--key-file", key_file(), "--json"])
+    assert made["protectors"][0]["name"] == "鍵" * 66

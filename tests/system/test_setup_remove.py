@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 
 import pytest
 
@@ -42,3 +43,33 @@ def test_metadata_of_a_directory_that_is_gone_goes(filesystem, private, remove):
     shutil.rmtree(private)
     assert remove().rc == 0
     assert not (filesystem / ".fscryptctl").exists()
+
+
+def test_whoever_may_not_remove_it_changes_nothing(filesystem, set_up, run, alice, secrets):
+    set_up(filesystem, "--all-users")
+    home = filesystem / "home"
+    home.mkdir(mode=0o711)
+    (home / "alice").mkdir()
+    os.chown(home / "alice", alice.uid, alice.gid)
+    key = secrets.file("key", os.urandom(32), alice)
+    run.ok(["encrypt", home / "alice/d", "--create", "--key-file", key], user=alice)
+    assert run(["setup", filesystem, "--remove", "--yes", "--json"], user=alice).rc == 7
+    run.ok(["unlock", home / "alice/d", "--key-file", key, "--dry-run"], user=alice)
+
+
+def test_a_directory_below_another_mount_counts(filesystem, set_up, run, key_file):
+    set_up(filesystem)
+    key = key_file()
+    (filesystem / "a").mkdir()
+    run.ok(["encrypt", filesystem / "a/d", "--create", "--key-file", key])
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", filesystem / "a"], check=True)
+    result = run(["setup", filesystem, "--remove", "--yes", "--json"])
+    subprocess.run(["umount", filesystem / "a"], check=True)
+    assert result.rc == REFUSED
+    run.ok(["unlock", filesystem / "a/d", "--key-file", key, "--dry-run"])
+
+
+def test_a_refusal_leaves_everything_as_it_was(filesystem, private, remove, run, alice, secrets):
+    run.ok(["setup", filesystem, "--all-users"])
+    assert remove().rc == REFUSED
+    assert os.stat(filesystem / ".fscryptctl/users").st_mode & 0o7777 == 0o1777

@@ -218,3 +218,48 @@ def test_a_v1_policy_is_shown_and_not_managed(disk, run):
     for command in ("unlock", "lock"):
         result = run([command, disk / "old", "--json"], stdin=b"x\n")
         assert result.rc == 6 and result.json()["error"]["reason"] == "policy_version"
+
+
+def test_a_damaged_record_does_not_hide_what_is_unlocked(disk, run, make):
+    directory = make("d")
+    policies = disk / ".fscryptctl/users/0/policies"
+    record = policies / os.listdir(policies)[0]
+    record.write_bytes(record.read_bytes().replace(b"format", b"xormat"))
+    result = run(["lock", "--all", disk, "--json"])
+    assert result.rc == 8
+    assert kernel.key_status(disk, record.stem).state == "absent", directory
+
+
+def test_a_bad_filesystem_does_not_stop_the_others(disk, second_filesystem, run, make):
+    make("d")
+    os.symlink("/tmp", second_filesystem / ".fscryptctl")
+    result = run(["lock", "--all", "--json"])
+    assert result.rc == 8
+    assert [entry["ok"] for entry in result.json()["results"]].count(True) == 1
+    assert run.ok(["status", disk / "d", "--json"])["key_status"] == "absent"
+
+
+def test_from_a_directory_that_is_gone(disk, run, make):
+    directory = make("d")
+    gone = disk / "gone"
+    gone.mkdir()
+    locking = run.start(["lock", str(directory)], cwd=gone)
+    assert locking.wait(timeout=20) == 0
+    script = ["sh", "-c", f"cd {gone} && rmdir {gone} && exec {run.start.__self__._program} lock {directory}"]
+    assert subprocess.run(script, env=run.environment(), check=False).returncode == 0
+
+
+def test_root_takes_its_own_claim_back(disk, run, alice, key):
+    (disk / "d").mkdir()
+    os.chown(disk / "d", alice.uid, alice.gid)
+    run.ok(["encrypt", disk / "d", "--user", "root", "--key-file", key])
+    assert run.ok(["status", disk / "d", "--json"])["unlocked_by_me"] is True
+    run.ok(["lock", disk / "d"])
+
+
+def test_a_bad_configuration_keeps_nobody_out(run, disk, passphrase_file):
+    secret = passphrase_file("correct horse")
+    run.ok(["encrypt", disk / "d", "--create", "--new-passphrase-file", secret])
+    run.ok(["lock", disk / "d"])
+    run.config.write_text("bogus: 1\n")
+    run.ok(["unlock", disk / "d", "--passphrase-file", secret])

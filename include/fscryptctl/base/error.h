@@ -86,13 +86,20 @@ class Error : public std::runtime_error {
   /// What an ambiguous name could have meant.
   [[nodiscard]] const std::vector<std::string>& candidates() const noexcept { return candidates_; }
 
-  Error& with_path(std::string path) {
+  Error& with_path(std::string path) & {
     path_ = std::move(path);
     return *this;
   }
-  Error& with_candidates(std::vector<std::string> candidates) {
+  Error& with_candidates(std::vector<std::string> candidates) & {
     candidates_ = std::move(candidates);
     return *this;
+  }
+  /// For errors that are thrown where they are made.
+  [[nodiscard]] Error with_path(std::string path) && {
+    return std::move(with_path(std::move(path)));
+  }
+  [[nodiscard]] Error with_candidates(std::vector<std::string> candidates) && {
+    return std::move(with_candidates(std::move(candidates)));
   }
 
  private:

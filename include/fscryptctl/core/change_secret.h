@@ -13,7 +13,8 @@ namespace fscryptctl {
 struct ChangeSecretRequest {
   std::optional<std::string> path;
   std::optional<std::string> protector;
-  std::string mount;  ///< where to look for the protector when no path is named
+  std::string mount;           ///< where to look for the protector when no path is named
+  std::optional<Source> kind;  ///< of the secrets that are given, if that is known
 };
 
 struct CopyState {
@@ -29,6 +30,7 @@ struct ChangeSecretResult {
 /// Replaces the secret of a protector: the protector key is wrapped anew, data, key identifiers and
 /// policies stay. Copies of the protector on other filesystems that the proven secret opens get the
 /// same wrapping. The new wrapping is unwrapped from what was written before the old one goes.
+/// Of several protectors of a path the given secret chooses; without a path only one may qualify.
 /// Throws usage, ambiguous, not_managed, no_such_protector, wrong_key, metadata_locked, no_space.
 [[nodiscard]] ChangeSecretResult change_secret(Context& context, const ChangeSecretRequest& request,
                                                SecretProvider& secrets);

@@ -82,6 +82,11 @@ struct FoundPolicy {
                                                      std::optional<uid_t> owner,
                                                      const KeyIdentifier& key);
 
+/// Whose claim to a key of a file it is: of the user whose record find_record finds, or would be.
+/// A record that cannot be used does not matter here.
+[[nodiscard]] Identity user_of_key(const Context& context, const Filesystem& filesystem,
+                                   uid_t owner, const KeyIdentifier& key);
+
 /// The error for a directory that is encrypted, but of which no record is found here. Says if
 /// google/fscrypt's metadata is there.
 [[nodiscard]] Error not_managed(const Filesystem& filesystem, const std::string& path);

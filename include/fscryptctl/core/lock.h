@@ -3,6 +3,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@ struct LockResult {
   KeyStatus key;
   bool changed = false;
   HolderScan scan{{}, true};  ///< when the key is incompletely removed
+  bool interrupted = false;   ///< the person did not want to wait for files in use
 
   [[nodiscard]] bool locked() const noexcept { return key.state == KeyState::absent; }
 };
@@ -33,9 +35,15 @@ struct LockResult {
 [[nodiscard]] LockResult lock_directory(Context& context, const std::string& path,
                                         const LockRequest& request);
 
-/// Every key of the filesystem that the listed users' records know and that is not absent.
-[[nodiscard]] std::vector<LockResult> lock_filesystem(Context& context,
-                                                      const Filesystem& filesystem,
-                                                      const LockRequest& request);
+/// Who wants to know how it goes, key by key.
+struct LockReport {
+  std::function<void(const LockResult&)> done;
+  std::function<void(const Error&)> failed;  ///< the rest goes on
+};
+
+/// Every key of the filesystem that the listed users' records know and that is not absent. A record
+/// that is damaged is reported, and the key that its file is named after is locked all the same.
+void lock_filesystem(Context& context, const Filesystem& filesystem, const LockRequest& request,
+                     const LockReport& report);
 
 }  // namespace fscryptctl

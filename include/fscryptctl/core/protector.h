@@ -70,6 +70,9 @@ class Opener {
                                              Attempt& attempt);
 
   [[nodiscard]] const KdfLimits& limits();
+  /// Nobody is asked for a passphrase that could not be tried.
+  void require_some_within_limits(const std::vector<ProtectorRecord>& candidates,
+                                  const std::string& target);
 
   SecretProvider& provider_;
   Context& context_;

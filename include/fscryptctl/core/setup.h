@@ -32,8 +32,11 @@ struct ConfigResult {
 [[nodiscard]] bool set_up_filesystem(Context& context, const Filesystem& filesystem,
                                      std::optional<Identity> user, bool all_users);
 
-/// Turns the filesystem's encryption feature on. Throws filesystem for types without a way to,
-/// permission, no_such_path (the program for it is not installed), io.
+/// Throws unless enable_encryption may be tried: filesystem for types without a way to, permission.
+void require_enableable(const Context& context, const Filesystem& filesystem);
+
+/// Turns the filesystem's encryption feature on. Throws as require_enableable, no_such_path (the
+/// program for it is not installed), io.
 void enable_encryption(Context& context, const Filesystem& filesystem);
 
 }  // namespace fscryptctl

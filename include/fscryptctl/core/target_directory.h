@@ -26,6 +26,12 @@ class TargetDirectory {
   [[nodiscard]] Identity user() const noexcept { return user_; }
   [[nodiscard]] bool empty() const;
 
+  /// Root made it for the user in an earlier run that was cut off before giving it away: make()
+  /// will.
+  [[nodiscard]] bool to_be_given() const noexcept { return to_be_given_; }
+  /// What lies above it, for reading; empty if that is not permitted.
+  [[nodiscard]] UniqueFd open_parent() const;
+
   /// Makes it, 0700 and the user's, if it is missing. Root makes it in a directory of the user's as
   /// that user, and elsewhere only where nobody else could interfere. Throws permission, no_space.
   void make();
@@ -46,7 +52,8 @@ class TargetDirectory {
  private:
   TargetDirectory(std::string path, Identity user) : path_(std::move(path)), user_(user) {}
   void open_made();
-  void give_to_user();
+  [[nodiscard]] bool was_left_to_root() const;
+  void give_to(Identity owner);
 
   std::string path_;
   std::string name_;
@@ -54,6 +61,8 @@ class TargetDirectory {
   UniqueFd directory_;
   Identity user_;
   bool made_ = false;
+  bool to_be_given_ = false;
+  bool given_ = false;
   std::optional<mode_t> previous_mode_;
 };
 
