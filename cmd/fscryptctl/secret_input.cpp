@@ -201,7 +201,8 @@ std::optional<Secret> CommandLineSecrets::next_given(const Request& request) {
     if (std::exchange(given.handed_out, true)) continue;
     return take(given);
   }
-  if (any_fits) return std::nullopt;
+  // For --ensure: a secret of another kind than the directory's is simply not the right one.
+  if (any_fits || spelling_ == Spelling::all_new) return std::nullopt;
   const bool key = accepts(request, Source::raw_key);
   throw Error(Errc::missing_input, one_line(request.target) +
                                        (key ? " opens with a raw key: give --key-file"
@@ -235,7 +236,11 @@ std::optional<Secret> CommandLineSecrets::prompt_existing(const Request& request
 
 Secret CommandLineSecrets::fresh(Source kind, const std::string& target) {
   throw_if_interrupted();
-  if (Given* given = given_new(kind)) {
+  Given* const given = given_new(kind);
+  // Typed, not piped: nobody notices a typing mistake in what is asked for once.
+  const bool typed = given != nullptr && given->file == "-" && kind != Source::raw_key &&
+                     isatty(STDIN_FILENO) != 0;
+  if (given != nullptr && !typed) {
     Secret secret = take(*given);
     secret.kind = kind;
     return secret;

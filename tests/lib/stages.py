@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as xml
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,8 @@ RELEASE, ASAN, FUZZ = BUILD / "release", BUILD / "asan", BUILD / "fuzz"
 STAGE_SECONDS = 1200
 FUZZ_SECONDS = 60
 LONGEST_RECORD = 16384
-LINES_SHOWN = 60
+LINES_OF_A_FAILURE = 25
+LINES_OF_A_STAGE = 150
 SANITIZE = "-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 SANITIZED = ["-DCMAKE_BUILD_TYPE=Debug", "-DCMAKE_CXX_FLAGS_DEBUG=-g1",
              f"-DCMAKE_EXE_LINKER_FLAGS={SANITIZE}"]
@@ -50,6 +52,9 @@ def failure(details):
     return Count(failed=1, details=details)
 
 
+RUNNING = set()
+
+
 def execute(stage, words, env=None):
     """Runs a command with its output in the stage's log; returns the exit code, None if it hung."""
     with open(LOGS / f"{stage}.log", "ab") as log:
@@ -58,12 +63,14 @@ def execute(stage, words, env=None):
         process = subprocess.Popen([str(word) for word in words], cwd=REPOSITORY, stdout=log,
                                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                    env={**os.environ, **ENVIRONMENT, **(env or {})})
+        RUNNING.add(process)
         try:
             return process.wait(STAGE_SECONDS)
         except subprocess.TimeoutExpired:
             return None
         finally:
             stop(process)
+            RUNNING.discard(process)
 
 
 def stop(process):
@@ -83,7 +90,7 @@ def log_lines(stage):
 
 
 def log_tail(stage):
-    return "\n".join(log_lines(stage)[-LINES_SHOWN:])
+    return "\n".join(log_lines(stage)[-LINES_OF_A_FAILURE:])
 
 
 def one(stage, words, env=None):
@@ -103,7 +110,7 @@ def read_report(file):
         skip = case.find("skipped")
         if bad:
             text = "\n".join(f"{child.get('message') or ''}\n{child.text or ''}" for child in bad)
-            lines = text.strip().splitlines()[-LINES_SHOWN:]
+            lines = text.strip().splitlines()[-LINES_OF_A_FAILURE:]
             total += failure("\n".join([f"FAILED {name}", *(f"    {line}" for line in lines)]))
         elif skip is not None:
             total += Count(skipped=1, details=f"SKIPPED {name}: {skip.get('message')}")
@@ -248,20 +255,56 @@ NEEDS = {"unit": ["build-asan"], "system": ["build"], "cli": ["build"],
          "guest": ["build"], "fuzz": ["build-fuzz"], "tidy": ["build"]}
 
 
-def run_stage(name):
+# One thread that needs nothing but a processor: it runs beside the stages that mostly wait.
+BACKGROUND = {"fuzz"}
+
+
+def timed(name):
+    """Runs a stage; returns its count and the seconds that it took."""
     (LOGS / f"{name}.log").unlink(missing_ok=True)
     begun = time.monotonic()
     count = STAGES[name]()
     if os.environ.get("CI") == "true" and count.skipped:
         count = count._replace(failed=count.failed + count.skipped, skipped=0)
-    seconds = time.monotonic() - begun
+    return count, time.monotonic() - begun
+
+
+def shortened(details, log):
+    """What fits on a screen or two; of the rest only which tests it is about."""
+    lines = details.splitlines()
+    rest = [line for line in lines[LINES_OF_A_STAGE:] if line.startswith(("FAILED", "SKIPPED"))]
+    more = [f"everything is in {log}"] if len(lines) > LINES_OF_A_STAGE else []
+    return lines[:LINES_OF_A_STAGE] + rest + more
+
+
+def announce(name, count, seconds):
     verdict = "FAILED" if count.failed else "SKIPPED" if count.skipped else "ok"
     numbers = ", ".join(f"{number} {word}" for number, word in
                         zip(count[:3], ("passed", "failed", "skipped")) if number)
     print(f"{name:<13} {verdict:<8} {numbers:<36} {seconds:6.1f} s", flush=True)
-    if count.details:
-        print("".join(f"    {line}\n" for line in count.details.splitlines()), end="", flush=True)
-    return count
+    for line in shortened(count.details, LOGS / f"{name}.log"):
+        print(f"    {line}", flush=True)
+
+
+def run_stages(names):
+    """Runs the stages in order, and those of BACKGROUND as soon as what they need is built."""
+    total = Count()
+    done, early = set(), {}
+    with ThreadPoolExecutor() as pool:
+        try:
+            for name in names:
+                for other in BACKGROUND.intersection(names).difference(early):
+                    if done.issuperset(NEEDS[other]):
+                        early[other] = pool.submit(timed, other)
+                count, seconds = early[name].result() if name in early else timed(name)
+                announce(name, count, seconds)
+                done.add(name)
+                total += count
+        except BaseException:
+            for process in list(RUNNING):
+                stop(process)
+            raise
+    return total
 
 
 def selected(arguments):
@@ -282,9 +325,7 @@ def main(arguments):
     LOGS.mkdir(parents=True, exist_ok=True)
     summary_file = LOGS / "summary"
     summary_file.unlink(missing_ok=True)
-    total = Count()
-    for name in selected(arguments):
-        total += run_stage(name)
+    total = run_stages(selected(arguments))
     summary = f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped"
     summary_file.write_text(summary + "\n")
     print(summary)

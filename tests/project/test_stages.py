@@ -58,10 +58,27 @@ def test_a_command_that_hangs_is_ended_and_fails(monkeypatch):
 
 def test_a_skip_is_said_aloud_and_fails_in_continuous_integration(monkeypatch, capsys):
     monkeypatch.setitem(stages.STAGES, "x", lambda: stages.Count(2, 0, 1, "SKIPPED y: no kernel"))
-    assert stages.run_stage("x")[:3] == (2, 0, 1)
+    assert stages.run_stages(["x"])[:3] == (2, 0, 1)
     assert "SKIPPED y: no kernel" in capsys.readouterr().out
     monkeypatch.setenv("CI", "true")
-    assert stages.run_stage("x")[:3] == (2, 1, 0)
+    assert stages.run_stages(["x"])[:3] == (2, 1, 0)
+
+
+def test_a_stage_in_the_background_counts_like_any_other(monkeypatch):
+    order = []
+    for name, count in (("build", stages.Count(1)), ("slow", stages.Count(0, 1)), ("b", stages.Count(1))):
+        monkeypatch.setitem(stages.STAGES, name, lambda name=name, count=count: order.append(name) or count)
+    monkeypatch.setattr(stages, "BACKGROUND", {"slow"})
+    monkeypatch.setitem(stages.NEEDS, "slow", ["build"])
+    assert stages.run_stages(["build", "b", "slow"])[:3] == (2, 1, 0)
+    assert order[0] == "build" and sorted(order) == ["b", "build", "slow"]
+
+
+def test_of_many_failures_all_names_are_shown():
+    details = "".join(f"FAILED test {number}\n    why\n" for number in range(1000))
+    shown = stages.shortened(details, "x.log")
+    assert [line for line in shown if "FAILED" in line][-1] == "FAILED test 999"
+    assert len(shown) < 1200 and shown[-1] == "everything is in x.log"
 
 
 def test_naming_a_stage_builds_what_it_runs():

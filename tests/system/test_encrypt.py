@@ -117,6 +117,10 @@ def test_ensure_is_for_provisioning(disk, run, key_file):
 
     wrong = run(["encrypt", disk / "d", "--ensure", "--key-file", key_file(name="other"), "--json"])
     assert wrong.rc == 3
+    (disk.mountpoint / "../scratch/words").write_text("correct horse\n")
+    kind = run(["encrypt", disk / "d", "--ensure", "--passphrase-file",
+                disk.mountpoint / "../scratch/words", "--json"])
+    assert kind.rc == 3, kind
     modes = run([*how, "--padding", "4"])
     assert modes.rc == 9 and modes.json()["error"]["reason"] == "already_encrypted"
     plain = run(["encrypt", disk / "d", "--key-file", key, "--json"])
