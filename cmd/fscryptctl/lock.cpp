@@ -96,7 +96,7 @@ void report(Output& out, const LockResult& result, const std::string& name) {
 }
 
 void report_failure(Output& out, const Error& error, const std::string& name) {
-  if (error.code() == Errc::interrupted) throw error;
+  if (error.code() == Errc::interrupted) throw Error(error);
   Json object;
   put_path(object, "path", name);
   object["ok"] = false;

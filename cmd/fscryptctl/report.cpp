@@ -189,7 +189,7 @@ std::string state_word(const DirectoryStatus& directory) {
 }
 
 std::string way_in(const ProtectorSummary& protector) {
-  const std::string name = "\"" + protector.name + "\"";
+  std::string name = "\"" + protector.name + "\"";
   switch (protector.source) {
     case Source::passphrase:
       return "passphrase " + name;

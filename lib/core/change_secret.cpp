@@ -19,6 +19,7 @@ struct Place {
 
 std::vector<ProtectorSummary> summaries(const std::vector<ProtectorRecord>& records) {
   std::vector<ProtectorSummary> all;
+  all.reserve(records.size());
   for (const ProtectorRecord& record : records) all.push_back(record.summary);
   return all;
 }
@@ -47,6 +48,7 @@ Place place_of_mount(Context& context, const std::string& mount) {
 
 std::vector<std::string> names(const std::vector<ProtectorSummary>& protectors) {
   std::vector<std::string> all;
+  all.reserve(protectors.size());
   for (const ProtectorSummary& protector : protectors) {
     all.push_back(protector.name + " (" + protector.id.hex() + ")");
   }
@@ -71,6 +73,7 @@ std::vector<ProtectorSummary> choose(const Place& place, const ChangeSecretReque
 
 std::vector<ProtectorId> ids_of(const std::vector<ProtectorSummary>& protectors) {
   std::vector<ProtectorId> ids;
+  ids.reserve(protectors.size());
   for (const ProtectorSummary& protector : protectors) ids.push_back(protector.id);
   return ids;
 }

@@ -39,6 +39,7 @@ std::vector<Identity> users_to_search(const Context& context, const MetadataRoot
 
 std::vector<std::string> names_of(const std::vector<FoundPolicy>& found) {
   std::vector<std::string> names;
+  names.reserve(found.size());
   for (const FoundPolicy& policy : found) names.push_back(user_name(policy.store.user().uid));
   return names;
 }

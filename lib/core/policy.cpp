@@ -62,6 +62,7 @@ UnlockedPolicy open_policy(const UserStore& store, const PolicyRecord& record,
     return unlock_policy({record}, opener.open_any(candidates, target, false));
   }
   std::vector<ProtectorSummary> summaries;
+  summaries.reserve(candidates.records.size());
   for (const ProtectorRecord& candidate : candidates.records) {
     summaries.push_back(candidate.summary);
   }

@@ -308,6 +308,7 @@ const ProtectorSummary& find_protector(const std::vector<ProtectorSummary>& all,
     throw Error(Errc::no_such_protector, "no such protector: " + printable(name));
   }
   std::vector<std::string> candidates;
+  candidates.reserve(matches.size());
   for (const ProtectorSummary* match : matches) candidates.push_back(label(*match));
   throw Error(Errc::ambiguous, "more than one protector's id starts with " + printable(name))
       .with_candidates(candidates);

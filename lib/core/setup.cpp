@@ -44,6 +44,7 @@ KdfCosts wished_costs(const KdfWishes& wishes) {
 /// Waits for a program; its messages go to our standard error. Its exit status is what counts.
 void run_program(const std::vector<std::string>& arguments) {
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
   // Nothing of the caller's environment may steer a program that runs as root.

@@ -29,7 +29,8 @@ class Search {
   void look_through(int directory, const std::string& path) {
     context_.throw_if_interrupted();
     for (const std::string& name : directory_names(directory, UserStore::kNoLimit).names) {
-      const std::string entry = path + "/" + name;
+      std::string entry = path;
+      entry.append("/").append(name);
       // Made by mkfs and root's; nothing gets there but by fsck.
       if (entry == "/lost+found") continue;
       try {
