@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "lib"))
 pytest.register_assert_rewrite("interruptible")
 import harness
+
+# As in stages.py: a shell's background job ignores it, and so would the programs under test.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CHEAP_HASHING = ["--kdf-time", "1", "--kdf-memory", "1", "--kdf-lanes", "1"]
 

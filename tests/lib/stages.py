@@ -62,6 +62,7 @@ def execute(stage, words, env=None):
         log.flush()
         process = subprocess.Popen([str(word) for word in words], cwd=REPOSITORY, stdout=log,
                                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+                                   start_new_session=True,
                                    env={**os.environ, **ENVIRONMENT, **(env or {})})
         RUNNING.add(process)
         try:
@@ -74,10 +75,13 @@ def execute(stage, words, env=None):
 
 
 def stop(process):
-    """Ends a process that is still there: politely, so that it can clean up, then for good."""
+    """Ends a process that is still there: politely, so that it can clean up, then for good.
+
+    It has a session of its own because run-clang-tidy, when interrupted, kills its process group.
+    """
     for number, patience in ((signal.SIGINT, 20), (signal.SIGKILL, 5)):
         if process.poll() is None:
-            process.send_signal(number)
+            os.killpg(process.pid, number)
             try:
                 process.wait(patience)
             except subprocess.TimeoutExpired:
@@ -322,6 +326,10 @@ def main(arguments):
         print("\n".join(STAGES))
         return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Whoever starts this in the background may have it ignore these, and a program that is told to
+    # ignore a signal rightly does: the tests of signals would then wait for nothing.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     LOGS.mkdir(parents=True, exist_ok=True)
     summary_file = LOGS / "summary"
     summary_file.unlink(missing_ok=True)
