@@ -136,7 +136,7 @@ class Change {
     return key && equal_secrets(key->secret(), protector_.key.secret());
   }
 
-  static bool replace_copy(const Copy& copy, ProtectorRecord changed) {
+  [[nodiscard]] bool replace_copy(const Copy& copy, ProtectorRecord changed) const {
     changed.summary.name = copy.record.summary.name;
     try {
       return replace(copy.store, copy.record, changed);
@@ -148,9 +148,9 @@ class Change {
 
   /// The store reads back what it wrote before the old record goes. The hashing was done without
   /// the lock, so somebody may have been faster: her change is not undone.
-  static bool replace(const UserStore& store, const ProtectorRecord& seen,
-                      const ProtectorRecord& changed) {
-    const UserStore::Lock lock = store.lock();
+  [[nodiscard]] bool replace(const UserStore& store, const ProtectorRecord& seen,
+                             const ProtectorRecord& changed) const {
+    const UserStore::Lock lock = store.lock(context_.throw_if_interrupted);
     std::optional<ProtectorRecord> now = store.protector(seen.summary.id);
     if (!now || now->wrappings != seen.wrappings) return false;
     now->wrappings = changed.wrappings;

@@ -142,7 +142,7 @@ class Encryption {
     const std::optional<std::string> hint = filesystem_.hint_of(target_.fd(), context_.mounts);
     std::optional<PolicyRecord> record = store.policy(key);
     if (!hint || !record || !add_hint(*record, *hint)) return false;
-    const UserStore::Lock lock = store.lock();
+    const UserStore::Lock lock = store.lock(context_.throw_if_interrupted);
     record = store.policy(key);
     if (!record || !add_hint(*record, *hint)) return false;
     store.write(lock, *record);
@@ -163,7 +163,7 @@ class Encryption {
   /// it then. One lock for all of it: whoever has the lock sees of every other run either nothing,
   /// or an encrypted directory, or records that it may undo as long as nobody relies on them.
   void encrypt_with_records(const UserStore& store, PolicyChoice& choice) {
-    const UserStore::Lock lock = store.lock();
+    const UserStore::Lock lock = store.lock(context_.throw_if_interrupted);
     probe_ciphers(store, choice.record);
     write_records(store, lock, choice);
     only_owner_enters_ = target_.set_permissions(context_, request_.mode, request_.keep_mode);

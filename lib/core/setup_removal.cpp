@@ -158,7 +158,7 @@ void remove_set_up(Context& context, const Filesystem& filesystem) {
   std::vector<UserStore::Lock> locks;
   for (const Identity& user : root.users()) {
     if (const std::optional<UserStore> store = UserStore::open(root, user)) {
-      locks.push_back(store->lock());
+      locks.push_back(store->lock(context.throw_if_interrupted));
     }
   }
   require_removable(context, filesystem);

@@ -269,7 +269,8 @@ void sleep_for(std::chrono::milliseconds duration) {
   }
 }
 
-void lock_directory(int fd, std::chrono::milliseconds patience) {
+void lock_directory(int fd, const std::function<void()>& while_waiting,
+                    std::chrono::milliseconds patience) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
   std::chrono::milliseconds pause = kShortestSleep;
   while (flock(fd, LOCK_EX | LOCK_NB) != 0) {
@@ -279,6 +280,8 @@ void lock_directory(int fd, std::chrono::milliseconds patience) {
     if (left <= std::chrono::milliseconds::zero()) {
       throw Error(Errc::metadata_locked, "another program is writing the metadata");
     }
+    // A signal that came before the sleep does not end it.
+    while_waiting();
     sleep_for(std::min(pause, left));
     pause = std::min(2 * pause, kLongestSleep);
   }
@@ -408,12 +411,13 @@ std::optional<ProtectorRecord> UserStore::protector(const ProtectorId& id) const
   return read_record<ProtectorRecord>(directory_.get(), user_, id);
 }
 
-UserStore::Lock UserStore::lock(std::chrono::milliseconds patience) const {
+UserStore::Lock UserStore::lock(const std::function<void()>& while_waiting,
+                                std::chrono::milliseconds patience) const {
   const ActAs acting(user_);
   return with_error_path(user_path(user_.uid), [&] {
     Lock lock(UniqueFd(openat(directory_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)));
     if (!lock.fd_) throw system_error(errno, "cannot open the metadata directory");
-    lock_directory(lock.fd_.get(), patience);
+    lock_directory(lock.fd_.get(), while_waiting, patience);
     remove_leftovers<PolicyRecord>(directory_.get(), user_.uid);
     remove_leftovers<ProtectorRecord>(directory_.get(), user_.uid);
     remove_trials(directory_.get());

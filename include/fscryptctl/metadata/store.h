@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,7 +24,8 @@ class MetadataRoot {
   /// `filesystem_root` is the mount's root directory; `trusted_owner` is 0, or the user to whom a
   /// removable disk's root belongs. nullopt if there is no `.fscryptctl/users`.
   /// Throws untrusted_metadata, io.
-  [[nodiscard]] static std::optional<MetadataRoot> open(int filesystem_root, Identity trusted_owner);
+  [[nodiscard]] static std::optional<MetadataRoot> open(int filesystem_root,
+                                                        Identity trusted_owner);
 
   /// Makes what is missing, durably; `all_users` makes `users` 1777 (never back to 0755).
   /// `changed` is set if anything was made or changed. Throws no_space, permission, io,
@@ -91,9 +93,9 @@ class UserStore {
   [[nodiscard]] Listing<PolicySummary> policies(std::size_t limit = kNoLimit) const;
   [[nodiscard]] Listing<ProtectorSummary> protectors(std::size_t limit = kNoLimit) const;
 
-  /// nullopt if there is no such record. Throw corrupt_metadata (also when the content names another
-  /// identifier than the file name), untrusted_metadata, newer_format, metadata_locked, io; the
-  /// error's path names the file relative to `.fscryptctl`.
+  /// nullopt if there is no such record. Throw corrupt_metadata (also when the content names
+  /// another identifier than the file name), untrusted_metadata, newer_format, metadata_locked, io;
+  /// the error's path names the file relative to `.fscryptctl`.
   [[nodiscard]] std::optional<PolicyRecord> policy(const KeyIdentifier& id) const;
   [[nodiscard]] std::optional<ProtectorRecord> protector(const ProtectorId& id) const;
 
@@ -112,7 +114,12 @@ class UserStore {
   /// Polls for up to `patience`; throws metadata_locked. Temporary leftovers of interrupted writers
   /// are removed once it is held. Take one at a time; never hash, prompt or call PAM under it:
   /// compute, lock, read again, start over if the record changed.
-  [[nodiscard]] Lock lock(std::chrono::milliseconds patience = std::chrono::seconds(10)) const;
+  /// `while_waiting` is called again and again meanwhile and may throw to give up.
+  [[nodiscard]] Lock lock(std::chrono::milliseconds patience = std::chrono::seconds(10)) const {
+    return lock([] {}, patience);
+  }
+  [[nodiscard]] Lock lock(const std::function<void()>& while_waiting,
+                          std::chrono::milliseconds patience = std::chrono::seconds(10)) const;
 
   /// Durable and atomic; makes `policies/` and `protectors/` when they are missing. What was
   /// written is read back from the file and compared. Throws no_space, io, permission,
