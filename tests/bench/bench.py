@@ -81,6 +81,7 @@ class Ours(Side):
         os.mkdir(self.directory)
         quiet(OURS, "encrypt", self.directory, "--source", "raw-key", "--name", "measured",
               "--new-key-file", self.key)
+        self.protector = next((self.mount / ".fscryptctl/users/0/protectors").iterdir()).stem
 
     def status(self):
         return [OURS, "status", self.directory]
@@ -95,8 +96,8 @@ class Ours(Side):
         return [OURS, "-q", "lock", self.directory]
 
     def encrypt(self):
-        return [OURS, "-q", "encrypt", self.new_directory(), "--protector", "measured", "--key-file",
-                str(self.key)]
+        return [OURS, "-q", "encrypt", self.new_directory(), "--protector", self.protector,
+                "--key-file", str(self.key)]
 
     def encrypt_new(self):
         return [OURS, "-q", "encrypt", self.new_directory(), "--source", "raw-key", "--name",
