@@ -18,7 +18,7 @@ TEST_CASE("no two random keys are the same") {
 
 TEST_CASE("random bytes fill all of what is given, however large or small") {
   // More than one system call may give at once (32 MiB). 64 zero bytes in a row do not happen.
-  const std::size_t size = GENERATE(64, 257, 4096, 40 * 1024 * 1024);
+  const std::size_t size = GENERATE(as<std::size_t>{}, 64, 257, 4096, 40 * 1024 * 1024);
   std::vector<std::uint8_t> bytes(size);
   fill_random(bytes);
   const std::vector<std::uint8_t> zeros(64);
