@@ -18,7 +18,7 @@ Json json_of_copies(const std::vector<CopyState>& copies) {
   return list;
 }
 
-void report(Output& out, const ChangeSecretResult& result) {
+void report(Output& out, const UpdatedProtector& result) {
   const ProtectorSummary& protector = result.protector;
   out.json()["protector"] = {{"id", protector.id.hex()},
                              {"name", protector.name},
@@ -47,20 +47,20 @@ std::optional<Source> kind_of(const SecretOptions& options) {
 
 int run_change_passphrase(Invocation& invocation) {
   CLI::App app("replaces the passphrase or key file of a protector; no data is encrypted again");
-  ChangeSecretRequest request;
+  ProtectorWish wish;
   SecretOptions secret_options;
-  add_text(app, "PATH", "", request.path, "a directory that the protector opens");
-  add_text(app, "--protector", "P", request.protector, "the protector to change");
+  add_text(app, "PATH", "", wish.path, "a directory that the protector opens");
+  add_text(app, "--protector", "P", wish.protector, "the protector to change");
   add_existing_secret_options(app, secret_options);
   add_new_secret_options(app, secret_options);
   invocation.add_mount_option(app);
   invocation.add_kdf_limit_option(app);
   invocation.parse(app);
   Context context = invocation.make_context();
-  request.mount = invocation.globals.mount.value_or(".");
-  request.kind = kind_of(secret_options);
+  wish.mount = invocation.globals.mount.value_or(".");
+  wish.kind = kind_of(secret_options);
   CommandLineSecrets secrets(secret_options, Spelling::existing_and_new, invocation);
-  const ChangeSecretResult result = change_secret(context, request, secrets);
+  const UpdatedProtector result = change_secret(context, wish, secrets);
   invocation.out.set_changed();
   report(invocation.out, result);
   return invocation.out.exit_code();

@@ -77,12 +77,12 @@ class Chooser {
 
   /// NAME, id, or MOUNTPOINT:NAME for one that lies on another filesystem.
   const OpenProtector& open_existing(const std::string& name) {
-    const std::size_t colon = name.rfind(':');
-    if (colon == std::string::npos) return open_in(store_, name, name);
+    const ProtectorName parts = split_protector_name(name);
+    if (!parts.mount) return open_in(store_, name, name);
     const std::optional<UserStore> other =
-        filesystem_of_path(context_, name.substr(0, colon)).store(store_.user());
+        filesystem_of_path(context_, *parts.mount).store(store_.user());
     if (!other) throw Error(Errc::no_such_protector, "no such protector: " + printable(name));
-    return open_in(*other, name.substr(colon + 1), name);
+    return open_in(*other, parts.name, name);
   }
 
   const OpenProtector& open_in(const UserStore& store, const std::string& name,

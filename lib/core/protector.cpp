@@ -37,10 +37,6 @@ std::vector<Method> methods_of(const std::vector<ProtectorRecord>& records) {
   return methods;
 }
 
-std::string label(const ProtectorSummary& protector) {
-  return protector.name + " (" + protector.id.hex() + ")";
-}
-
 std::string now_rfc3339() {
   const std::time_t now = std::time(nullptr);
   std::tm utc{};
@@ -140,7 +136,7 @@ std::optional<ProtectorKey> Opener::try_record(Known& known, const ProtectorReco
     } else if (const WrappingKey* hashed = wrapping_key(known, *wrapping.kdf, attempt)) {
       key = unwrap(*hashed, context_of(record, wrapping), wrapping.wrapped);
     } else {
-      attempt.untried.push_back(label(record.summary));
+      attempt.untried.push_back(protector_label(record.summary));
     }
     if (key) return key;
   }
@@ -292,6 +288,16 @@ std::string free_name(const std::string& wish, const std::vector<ProtectorSummar
   return name;
 }
 
+std::string protector_label(const ProtectorSummary& protector) {
+  return protector.name + " (" + protector.id.hex() + ")";
+}
+
+ProtectorName split_protector_name(const std::string& text) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string::npos) return {std::nullopt, text};
+  return {text.substr(0, colon), text.substr(colon + 1)};
+}
+
 const ProtectorSummary& find_protector(const std::vector<ProtectorSummary>& all,
                                        const std::string& name) {
   for (const ProtectorSummary& protector : all) {
@@ -309,7 +315,7 @@ const ProtectorSummary& find_protector(const std::vector<ProtectorSummary>& all,
   }
   std::vector<std::string> candidates;
   candidates.reserve(matches.size());
-  for (const ProtectorSummary* match : matches) candidates.push_back(label(*match));
+  for (const ProtectorSummary* match : matches) candidates.push_back(protector_label(*match));
   throw Error(Errc::ambiguous, "more than one protector's id starts with " + printable(name))
       .with_candidates(candidates);
 }

@@ -110,6 +110,16 @@ class Opener {
 [[nodiscard]] const ProtectorSummary& find_protector(const std::vector<ProtectorSummary>& all,
                                                      const std::string& name);
 
+/// NAME, or MOUNTPOINT:NAME taken apart.
+struct ProtectorName {
+  std::optional<std::string> mount;
+  std::string name;
+};
+[[nodiscard]] ProtectorName split_protector_name(const std::string& text);
+
+/// "name (id)", as candidates are listed.
+[[nodiscard]] std::string protector_label(const ProtectorSummary& protector);
+
 /// The records of these protectors. One that is damaged or missing does not hide the others; if
 /// none is left, throws the first one's error, or no_such_protector.
 [[nodiscard]] ReadProtectors read_protectors(const UserStore& store,
