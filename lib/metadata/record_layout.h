@@ -15,8 +15,4 @@ struct RecordDocuments {
 /// Throws newer_format, judged before anything else, or corrupt_metadata.
 [[nodiscard]] RecordDocuments split_record(std::string_view text, std::string_view kind);
 
-/// Throws corrupt_metadata unless every line has one of the forms that a record's may have, and
-/// list items follow the key of a list (metadata-format/README.md, "Records as text").
-void require_record_lines(std::string_view document);
-
 }  // namespace fscryptctl

@@ -13,6 +13,7 @@
 #include "fscryptctl/crypto/base64.h"
 #include "fscryptctl/metadata/record_rules.h"
 #include "record_layout.h"
+#include "record_lines.h"
 #include "strict_yaml.h"
 
 namespace fscryptctl {
@@ -245,11 +246,6 @@ void read_second_document(const Node& document, PolicyRecord& record) {
 
 // --- both
 
-Node read_record_document(std::string_view document) {
-  require_record_lines(document);
-  return yaml::read_document(document);
-}
-
 template <class T>
 T checked(T value) {
   if (const std::optional<std::string> broken = broken_rule(value)) throw corrupt(*broken);
@@ -260,27 +256,27 @@ T checked(T value) {
 
 PolicySummary parse_policy_summary(std::string_view text) {
   const RecordDocuments documents = split_record(text, "policy");
-  return checked(read_policy_summary(read_record_document(documents.first)));
+  return checked(read_policy_summary(read_record_lines(documents.first)));
 }
 
 ProtectorSummary parse_protector_summary(std::string_view text) {
   const RecordDocuments documents = split_record(text, "protector");
-  return checked(read_protector_summary(read_record_document(documents.first)));
+  return checked(read_protector_summary(read_record_lines(documents.first)));
 }
 
 PolicyRecord parse_policy(std::string_view text) {
   const RecordDocuments documents = split_record(text, "policy");
   PolicyRecord record;
-  record.summary = read_policy_summary(read_record_document(documents.first));
-  read_second_document(read_record_document(documents.second), record);
+  record.summary = read_policy_summary(read_record_lines(documents.first));
+  read_second_document(read_record_lines(documents.second), record);
   return checked(std::move(record));
 }
 
 ProtectorRecord parse_protector(std::string_view text) {
   const RecordDocuments documents = split_record(text, "protector");
   ProtectorRecord record;
-  record.summary = read_protector_summary(read_record_document(documents.first));
-  read_second_document(read_record_document(documents.second), record);
+  record.summary = read_protector_summary(read_record_lines(documents.first));
+  read_second_document(read_record_lines(documents.second), record);
   return checked(std::move(record));
 }
 

@@ -4,11 +4,15 @@
 // cmake -DFSCRYPTCTL_FUZZ=ON -DCMAKE_CXX_COMPILER=clang++
 // -DCMAKE_CXX_FLAGS=-fsanitize=address,undefined
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
 #include <string_view>
 
+#include "../../lib/metadata/record_lines.h"
+#include "../../lib/metadata/strict_yaml.h"
+#include "../metadata/same_tree.h"
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/metadata/yaml_codec.h"
 
@@ -50,10 +54,25 @@ void check_protector(std::string_view text) {
   check_written(text, record, parse_protector);
 }
 
+// Records are read line by line, without a YAML parser; that they are YAML all the same is
+// promised.
+void check_document(std::string_view document) {
+  constexpr std::ptrdiff_t kFewLines = 100;  // yaml-cpp's reader here has a limit of its own
+  const yaml::Node ours = read_record_lines(document);
+  if (std::count(document.begin(), document.end(), '\n') > kFewLines) return;
+  require(same_tree(ours, yaml::read_document(document)));
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
+  for (std::string_view rest = text; !rest.empty();) {
+    const std::size_t end = std::min(rest.find("---\n"), rest.size());
+    const std::string_view document = rest.substr(0, end);
+    read([&] { check_document(document); });
+    rest.remove_prefix(std::min(end + 4, rest.size()));
+  }
   read([&] { (void)parse_policy_summary(text); });
   read([&] { (void)parse_protector_summary(text); });
   read([&] { check_policy(text); });
