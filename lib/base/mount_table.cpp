@@ -22,6 +22,7 @@ constexpr std::size_t kMaxMountinfoSize = std::size_t{64} << 20U;
 
 std::vector<std::string_view> split(std::string_view text, char separator) {
   std::vector<std::string_view> parts;
+  parts.reserve(16);
   while (true) {
     const std::size_t end = text.find(separator);
     parts.push_back(text.substr(0, end));
@@ -40,22 +41,16 @@ std::optional<Number> parse_number(std::string_view text) {
 }
 
 std::optional<dev_t> parse_device(std::string_view text) {
-  const std::vector<std::string_view> parts = split(text, ':');
-  if (parts.size() != 2) return std::nullopt;
-  const auto major_number = parse_number<unsigned>(parts[0]);
-  const auto minor_number = parse_number<unsigned>(parts[1]);
+  const std::size_t colon = std::min(text.find(':'), text.size());
+  const auto major_number = parse_number<unsigned>(text.substr(0, colon));
+  const auto minor_number = parse_number<unsigned>(text.substr(std::min(colon + 1, text.size())));
   if (!major_number || !minor_number) return std::nullopt;
   return makedev(*major_number, *minor_number);
 }
 
 /// The kernel writes "rw" or "ro" first; a later "ro" may be part of some filesystem's own option.
-bool starts_read_only(std::string_view options) { return split(options, ',').front() == "ro"; }
-
-std::vector<std::string> decode_options(std::string_view text) {
-  std::vector<std::string> options;
-  for (const std::string_view option : split(text, ','))
-    options.push_back(decode_octal_escapes(option));
-  return options;
+bool starts_read_only(std::string_view options) {
+  return options == "ro" || options.starts_with("ro,");
 }
 
 /// "ID PARENT MAJOR:MINOR ROOT POINT OPTIONS [OPTIONAL]... - TYPE SOURCE OPTIONS"; the source may
@@ -79,7 +74,7 @@ std::optional<Mount> parse_line(std::string_view line) {
   mount.type = decode_octal_escapes(dash[1]);
   mount.source = decode_octal_escapes(dash[2]);
   mount.read_only = starts_read_only(fields[5]) || starts_read_only(dash[3]);
-  mount.filesystem_options = decode_options(dash[3]);
+  mount.filesystem_options = dash[3];
   return mount;
 }
 
@@ -103,6 +98,14 @@ std::vector<Mount> parse_mountinfo(std::string_view text) {
     if (std::optional<Mount> mount = parse_line(line)) mounts.push_back(std::move(*mount));
   }
   return mounts;
+}
+
+std::vector<std::string> filesystem_options(const Mount& mount) {
+  std::vector<std::string> options;
+  for (const std::string_view option : split(mount.filesystem_options, ',')) {
+    options.push_back(decode_octal_escapes(option));
+  }
+  return options;
 }
 
 std::vector<Mount> read_mount_table() {

@@ -40,6 +40,7 @@ std::optional<std::string> read_proc_file(int dirfd, const std::string& name, st
 }
 
 std::string decode_octal_escapes(std::string_view text) {
+  if (text.find('\\') == std::string_view::npos) return std::string(text);
   std::string decoded;
   decoded.reserve(text.size());
   for (std::size_t i = 0; i < text.size(); ++i) {

@@ -60,7 +60,7 @@ std::map<std::uint64_t, std::string> bound_sockets(KeyedFiles& files,
 /// The directories that an overlay is made of, as its mounter named them.
 std::vector<std::string> overlay_layers(const Mount& overlay) {
   std::vector<std::string> layers;
-  for (const std::string& option : overlay.filesystem_options) {
+  for (const std::string& option : filesystem_options(overlay)) {
     std::string_view value = option;
     const std::string_view name = take_until(value, '=');
     if (name == "upperdir" || name == "workdir" || name == "lowerdir+" || name == "datadir+") {

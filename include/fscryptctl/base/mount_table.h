@@ -18,12 +18,16 @@ struct Mount {
   std::string mount_point;
   std::string type;
   std::string source;
-  bool read_only;  ///< of the mount or of the filesystem
-  std::vector<std::string> filesystem_options{};  ///< "ro", "lowerdir=/a:/b"; not the mount's own
+  bool read_only;                    ///< of the mount or of the filesystem
+  std::string filesystem_options{};  ///< not the mount's own; as in mountinfo, still escaped
 };
 
 /// Parses the text of /proc/PID/mountinfo. Lines that cannot be understood are left out.
 [[nodiscard]] std::vector<Mount> parse_mountinfo(std::string_view text);
+
+/// The options of the mount's filesystem, decoded: "ro", "lowerdir=/a:/b". Only few callers need
+/// them, and a machine may have thousands of mounts.
+[[nodiscard]] std::vector<std::string> filesystem_options(const Mount& mount);
 
 /// The calling process's mounts, in the kernel's order (a later one may cover an earlier one).
 [[nodiscard]] std::vector<Mount> read_mount_table();

@@ -13,8 +13,8 @@ namespace fscryptctl {
 [[nodiscard]] std::optional<std::string> read_proc_file(int dirfd, const std::string& name,
                                                         std::size_t limit);
 
-/// The kernel writes awkward bytes of names there as a backslash and three octal digits, a backslash
-/// among them, so that any other backslash is no escape and stays.
+/// The kernel writes awkward bytes of names there as a backslash and three octal digits, a
+/// backslash among them, so that any other backslash is no escape and stays.
 [[nodiscard]] std::string decode_octal_escapes(std::string_view text);
 
 }  // namespace fscryptctl
