@@ -47,6 +47,12 @@ def peak_kib(words):
     return int(done.stderr.splitlines()[-1])
 
 
+def real_policy(directory):
+    """A policy file that is no clone: these are named by their numbers."""
+    return next(file for file in directory.iterdir()
+                if re.match("[0-9a-f]{32}", file.name) and not file.name.startswith("0" * 16))
+
+
 def write_private(path, content):
     path.write_bytes(content)
     os.chmod(path, 0o600)
@@ -106,7 +112,7 @@ class Ours(Side):
     def clone_policies(self, number):
         """Policies with a protector each, which list like any other; only opening them would fail."""
         base = self.mount / ".fscryptctl/users/0"
-        policy = next((base / "policies").iterdir())
+        policy = real_policy(base / "policies")
         text = policy.read_text()
         protector = re.search(r"^  - ([0-9a-f]{16})$", text, re.M).group(1)
         protector_text = (base / "protectors" / f"{protector}.yaml").read_text()
@@ -152,7 +158,7 @@ class Theirs(Side):
 
     def clone_policies(self, number):
         base = self.mount / ".fscrypt"
-        policy = next(file for file in (base / "policies").iterdir() if len(file.name) == 32)
+        policy = real_policy(base / "policies")
         content = policy.read_bytes()
         protector = re.search(rb"[0-9a-f]{16}(?![0-9a-f])", content.replace(policy.name.encode(), b""))[0]
         protector_content = (base / "protectors" / protector.decode()).read_bytes()
@@ -220,6 +226,7 @@ def measure(ours, theirs):
         point = ours.room / f"tmpfs{i}"
         point.mkdir()
         quiet("mount", "-t", "tmpfs", "tmpfs", point)
+    time.sleep(1)  # the kernel is still busy with them
     table.add(f"status DIRECTORY with {MOUNTS} more mounts", *pairs(ours, theirs, "status"))
 
 
