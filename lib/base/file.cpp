@@ -155,8 +155,8 @@ class TemporaryFile {
 
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
 
-  void rename_to(const std::string& target) {
-    if (renameat(dirfd_, name_.c_str(), dirfd_, target.c_str()) != 0) {
+  void rename_to(int dirfd, const std::string& target) {
+    if (renameat(dirfd_, name_.c_str(), dirfd, target.c_str()) != 0) {
       throw system_error(errno, "cannot replace " + quoted(target));
     }
     name_.clear();
@@ -273,12 +273,17 @@ std::optional<std::string> read_untrusted_file(int dirfd, const std::string& nam
 
 void write_file_durably(int dirfd, const std::string& name, std::string_view contents,
                         mode_t mode) {
-  TemporaryFile file(dirfd, name);
+  write_file_durably(dirfd, name, contents, mode, dirfd);
+}
+
+void write_file_durably(int dirfd, const std::string& name, std::string_view contents, mode_t mode,
+                        int temporary_dirfd) {
+  TemporaryFile file(temporary_dirfd, name);
   set_mode(file.fd(), name, mode);
   write_all(file.fd(), name, contents);
   sync_file(file.fd(), "cannot write " + quoted(name));
   require_contents(file.fd(), name, contents);
-  file.rename_to(name);
+  file.rename_to(dirfd, name);
   sync_file(dirfd, "cannot write the directory of " + quoted(name));
 }
 

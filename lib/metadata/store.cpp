@@ -19,9 +19,12 @@ namespace fscryptctl {
 namespace {
 
 constexpr mode_t kDirectoryMode = 0700;
+/// Of a directory whose name may not be on the disk yet. Whoever finds it so makes the name durable
+/// before relying on it; everybody else is spared that flush.
+constexpr mode_t kUnfinishedMode = kDirectoryMode | S_ISVTX;
 constexpr mode_t kRecordMode = 0600;
 constexpr std::string_view kSuffix = ".yaml";
-/// Names looked at for leftovers of interrupted writers: these are few, records may be many.
+/// Names looked at for leftovers of interrupted writers: besides these there are two directories.
 constexpr std::size_t kMaxCleanup = 4096;
 constexpr std::chrono::milliseconds kShortestSleep{1};
 constexpr std::chrono::milliseconds kLongestSleep{50};
@@ -95,16 +98,18 @@ class RecordDirectory {
 
   void provide() {
     with_error_path(path_, [&] {
-      static_cast<void>(
-          make_directory_durably(user_directory_, Kind<Record>::kDirectory, kDirectoryMode));
+      const bool durable =
+          make_directory_durably(user_directory_, Kind<Record>::kDirectory, kUnfinishedMode);
       if (!open()) throw Error(Errc::io, "the directory " + path_ + " vanished");
+      if ((file_info(fd_.get()).mode & S_ISVTX) == 0) return;
+      if (!durable) {
+        sync_file(fd_.get(), "cannot write the directory " + path_);
+        sync_file(user_directory_, "cannot write the directory " + user_path(uid_));
+      }
+      if (fchmod(fd_.get(), kDirectoryMode) != 0) {
+        throw system_error(errno, "cannot set the mode of " + path_);
+      }
     });
-  }
-
-  /// Makes the directory's own name durable, also of one that was there: whoever made it may not
-  /// have got so far. After a record was written, which on most filesystems has done it already.
-  void sync_name() const {
-    sync_file(user_directory_, "cannot write the directory " + user_path(uid_));
   }
 
   [[nodiscard]] Listing<Summary> list(std::size_t limit) const {
@@ -131,7 +136,7 @@ class RecordDirectory {
       Record expected = record;
       Kind<Record>::take_derived(expected, written);
       if (written != expected) throw Error(Errc::internal, "a record cannot be written down");
-      write_file_durably(fd_.get(), file_name(id), text, kRecordMode);
+      write_file_durably(fd_.get(), file_name(id), text, kRecordMode, user_directory_);
       if (read(id) != written) throw Error(Errc::io, "a record reads back other than written");
     });
   }
@@ -145,13 +150,6 @@ class RecordDirectory {
       sync_file(fd_.get(), "cannot write the directory " + path_);
       return true;
     });
-  }
-
-  /// The next writer tries again if this fails; whatever made it fail is reported by the write.
-  void remove_leftovers() const {
-    for (const std::string& name : directory_names(fd_.get(), kMaxCleanup).names) {
-      if (name.starts_with(kTemporaryPrefix)) unlinkat(fd_.get(), name.c_str(), 0);
-    }
   }
 
  private:
@@ -228,7 +226,6 @@ void write_record(int user_directory, Identity user, const Record& record) {
   RecordDirectory<Record> directory(user_directory, user.uid);
   directory.provide();
   directory.write(record);
-  directory.sync_name();
 }
 
 template <class Record>
@@ -238,15 +235,11 @@ bool remove_record(int user_directory, Identity user, const typename Kind<Record
   return directory.open() && directory.remove(id);
 }
 
-template <class Record>
-void remove_leftovers(int user_directory, uid_t uid) {
-  RecordDirectory<Record> directory(user_directory, uid);
-  if (directory.open()) directory.remove_leftovers();
-}
-
-/// What an interrupted trial of the ciphers left: a directory with an empty entry at the most. Its
-/// name may belong to something else by now, that is the user's own affair.
-void remove_trials(int user_directory) {
+/// What an interrupted writer left: a file, or, of a trial of the ciphers, a directory with an
+/// empty entry at the most. Its name may belong to something else by now, that is the user's own
+/// affair. The next writer tries again if this fails; whatever made it fail is reported by the
+/// write.
+void remove_leftovers(int user_directory) {
   for (const std::string& name : directory_names(user_directory, kMaxCleanup).names) {
     if (!name.starts_with(kTemporaryPrefix)) continue;
     if (unlinkat(user_directory, name.c_str(), 0) == 0 || errno != EISDIR) continue;
@@ -418,9 +411,7 @@ UserStore::Lock UserStore::lock(const std::function<void()>& while_waiting,
     Lock lock(UniqueFd(openat(directory_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)));
     if (!lock.fd_) throw system_error(errno, "cannot open the metadata directory");
     lock_directory(lock.fd_.get(), while_waiting, patience);
-    remove_leftovers<PolicyRecord>(directory_.get(), user_.uid);
-    remove_leftovers<ProtectorRecord>(directory_.get(), user_.uid);
-    remove_trials(directory_.get());
+    remove_leftovers(directory_.get());
     return lock;
   });
 }

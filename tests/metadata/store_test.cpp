@@ -907,11 +907,25 @@ TEST_CASE("the next writer removes what interrupted ones left") {
   if (!can_mount()) return;
   const Disk disk;
   const UserStore store = store_with_policy(disk);
-  put(disk.at("users/1000/policies/.tmp-0123456789abcdef"), "half", kAlice);
-  put(disk.at("users/1000/policies/other"), "kept", kAlice);
+  put(disk.at("users/1000/.tmp-0123456789abcdef"), "half", kAlice);
+  put(disk.at("users/1000/other"), "kept", kAlice);
   (void)store.lock();
-  CHECK_FALSE(fs::exists(disk.at("users/1000/policies/.tmp-0123456789abcdef")));
-  CHECK(fs::exists(disk.at("users/1000/policies/other")));
+  CHECK_FALSE(fs::exists(disk.at("users/1000/.tmp-0123456789abcdef")));
+  CHECK(fs::exists(disk.at("users/1000/other")));
+  CHECK(store.policy(kSampleId));
+}
+
+TEST_CASE("a directory of records that was left half made is finished by the next writer") {
+  if (!can_mount()) return;
+  const Disk disk;
+  const UserStore store = disk.store_of(kAlice);
+  const std::string policies = disk.at("users/1000/policies");
+  fs::create_directory(policies);
+  REQUIRE(chown(policies.c_str(), kAlice.uid, kAlice.gid) == 0);
+  fs::permissions(policies, fs::perms(01700));
+  CHECK(store.policies().damaged.empty());
+  write(store, sample_policy());
+  CHECK(fs::status(policies).permissions() == fs::perms(0700));
   CHECK(store.policy(kSampleId));
 }
 

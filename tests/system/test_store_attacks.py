@@ -413,7 +413,7 @@ def test_a_write_lease_on_a_record_makes_nobody_wait(disk, alices, bobs, run, ba
 # --- What interrupted writers leave ---
 
 def test_temporary_files_of_interrupted_writers_are_no_records_and_go_away(disk, alices, run):
-    left = alices.policies / ".tmp-0123456789abcdef"
+    left = alices.policies.parent / ".tmp-0123456789abcdef"
     left.write_bytes(alices.policy.read_bytes()[:100])
     own(left, alices.user)
     assert run(["status", disk]).rc == 0
