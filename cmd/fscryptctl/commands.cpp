@@ -14,6 +14,21 @@ constexpr Command kCommands[] = {
      run_status},
     {"change-passphrase", "replace a passphrase or key file", CommandGroup::everyday,
      run_change_passphrase},
+    {"add_key", "add a raw key to a filesystem", CommandGroup::low_level, nullptr, run_add_key},
+    {"remove_key", "remove a key from a filesystem", CommandGroup::low_level, nullptr,
+     run_remove_key},
+    {"key_status", "show whether a key is present", CommandGroup::low_level, nullptr,
+     run_key_status},
+    {"get_policy", "show the policy of a file or directory", CommandGroup::low_level, nullptr,
+     run_get_policy},
+    {"set_policy", "encrypt an empty directory with a key", CommandGroup::low_level, nullptr,
+     run_set_policy},
+    {"import_hw_wrapped_key", "wrap a raw key in hardware", CommandGroup::low_level, nullptr,
+     run_import_hw_wrapped_key},
+    {"generate_hw_wrapped_key", "make a key in hardware", CommandGroup::low_level, nullptr,
+     run_generate_hw_wrapped_key},
+    {"prepare_hw_wrapped_key", "make a wrapped key ready for use", CommandGroup::low_level, nullptr,
+     run_prepare_hw_wrapped_key},
 };
 
 }  // namespace

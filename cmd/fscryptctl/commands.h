@@ -34,4 +34,13 @@ int run_list(Invocation& invocation);
 int run_status(Invocation& invocation);
 int run_change_passphrase(Invocation& invocation);
 
+int run_add_key(int argc, char** argv);
+int run_remove_key(int argc, char** argv);
+int run_key_status(int argc, char** argv);
+int run_get_policy(int argc, char** argv);
+int run_set_policy(int argc, char** argv);
+int run_import_hw_wrapped_key(int argc, char** argv);
+int run_generate_hw_wrapped_key(int argc, char** argv);
+int run_prepare_hw_wrapped_key(int argc, char** argv);
+
 }  // namespace fscryptctl

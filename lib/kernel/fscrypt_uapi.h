@@ -50,7 +50,9 @@ struct KeySpecifierArgument {
 };
 static_assert(sizeof(KeySpecifierArgument) == 40);
 
-/// The raw key follows.
+constexpr std::uint32_t kAddKeyHardwareWrapped = 1;
+
+/// The key follows.
 struct AddKeyArgument {
   KeySpecifierArgument key;
   std::uint32_t raw_size;
@@ -86,6 +88,33 @@ struct KeyStatusArgument {
 static_assert(sizeof(KeyStatusArgument) == 128 && offsetof(KeyStatusArgument, status) == 64 &&
               offsetof(KeyStatusArgument, user_count) == 72);
 
+/// Pointers are addresses as numbers. A size is the room going in, and what is used of it coming
+/// out.
+struct ImportHardwareKeyArgument {
+  std::uint64_t raw_key;
+  std::uint64_t raw_key_size;
+  std::uint64_t long_term_key;
+  std::uint64_t long_term_key_size;
+  std::array<std::uint64_t, 4> reserved;
+};
+static_assert(sizeof(ImportHardwareKeyArgument) == 64);
+
+struct GenerateHardwareKeyArgument {
+  std::uint64_t long_term_key;
+  std::uint64_t long_term_key_size;
+  std::array<std::uint64_t, 4> reserved;
+};
+static_assert(sizeof(GenerateHardwareKeyArgument) == 48);
+
+struct PrepareHardwareKeyArgument {
+  std::uint64_t long_term_key;
+  std::uint64_t long_term_key_size;
+  std::uint64_t ephemeral_key;
+  std::uint64_t ephemeral_key_size;
+  std::array<std::uint64_t, 4> reserved;
+};
+static_assert(sizeof(PrepareHardwareKeyArgument) == 64);
+
 struct Fsuuid2 {
   std::uint8_t size;
   std::array<std::uint8_t, 16> uuid;
@@ -106,12 +135,17 @@ constexpr unsigned long kAddKey = _IOWR('f', 23, AddKeyArgument);
 constexpr unsigned long kRemoveKey = _IOWR('f', 24, RemoveKeyArgument);
 constexpr unsigned long kRemoveKeyAllUsers = _IOWR('f', 25, RemoveKeyArgument);
 constexpr unsigned long kGetKeyStatus = _IOWR('f', 26, KeyStatusArgument);
+constexpr unsigned long kImportHardwareKey = _IOWR(0x12, 137, ImportHardwareKeyArgument);
+constexpr unsigned long kGenerateHardwareKey = _IOWR(0x12, 138, GenerateHardwareKeyArgument);
+constexpr unsigned long kPrepareHardwareKey = _IOWR(0x12, 139, PrepareHardwareKeyArgument);
 constexpr unsigned long kGetFsuuid = _IOR(0x15, 0, Fsuuid2);
 constexpr unsigned long kExt4GetFsuuid = _IOR('f', 44, Ext4FsuuidHeader);
 
 static_assert(kSetPolicy == 0x800c6613 && kGetPolicyV1 == 0x400c6615 &&
               kGetPolicyEx == 0xc0096616 && kAddKey == 0xc0506617 && kRemoveKey == 0xc0406618 &&
               kRemoveKeyAllUsers == 0xc0406619 && kGetKeyStatus == 0xc080661a &&
-              kGetFsuuid == 0x80111500 && kExt4GetFsuuid == 0x8008662c);
+              kImportHardwareKey == 0xc0401289 && kGenerateHardwareKey == 0xc030128a &&
+              kPrepareHardwareKey == 0xc040128b && kGetFsuuid == 0x80111500 &&
+              kExt4GetFsuuid == 0x8008662c);
 
 }  // namespace fscryptctl::uapi

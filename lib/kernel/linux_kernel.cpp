@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::size_t kMinRawKeySize = 16;
 constexpr std::size_t kMaxRawKeySize = 64;
+constexpr std::size_t kMaxWrappedKeySize = 128;
 
 constexpr auto kExt4Magic = 0xEF53;
 constexpr auto kF2fsMagic = 0xF2F52010;
@@ -71,6 +72,32 @@ Error add_key_error(int fd, int sys_errno) {
     return {Errc::key_quota, "the kernel's quota of keys for this user is used up", sys_errno};
   }
   return common_error(fd, sys_errno, "cannot add the key to the kernel");
+}
+
+/// `usable`: the filesystem encrypts with ordinary keys.
+Error add_wrapped_key_error(int fd, int sys_errno, bool usable) {
+  switch (sys_errno) {
+    case EOPNOTSUPP:
+      if (!usable) break;
+      return {Errc::filesystem,
+              "this filesystem cannot use hardware-wrapped keys (they need such hardware and the "
+              "mount option inlinecrypt)",
+              sys_errno};
+    case EINVAL:
+      return {Errc::no_kernel_support, "this kernel cannot use hardware-wrapped keys", sys_errno};
+    case EBADMSG:
+      return {Errc::wrong_key, "the hardware cannot unwrap this key", sys_errno};
+    default:
+      break;
+  }
+  return add_key_error(fd, sys_errno);
+}
+
+void require_key_size(std::size_t size, KeyForm form) {
+  const std::size_t longest = form == KeyForm::raw ? kMaxRawKeySize : kMaxWrappedKeySize;
+  if (size >= kMinRawKeySize && size <= longest) return;
+  throw Error(Errc::usage, "a key must have " + std::to_string(kMinRawKeySize) + " to " +
+                               std::to_string(longest) + " bytes, not " + std::to_string(size));
 }
 
 Error remove_key_error(int fd, int sys_errno, RemoveScope scope) {
@@ -214,18 +241,20 @@ Support LinuxKernel::probe(int fs_fd) {
   }
 }
 
-KeyIdentifier LinuxKernel::add_key(int fs_fd, const SecretBytes& raw_key) {
-  if (raw_key.size() < kMinRawKeySize || raw_key.size() > kMaxRawKeySize) {
-    throw Error(Errc::usage,
-                "a key must have 16 to 64 bytes, not " + std::to_string(raw_key.size()));
-  }
+KeyIdentifier LinuxKernel::add_key(int fs_fd, const SecretBytes& key, KeyForm form) {
+  require_key_size(key.size(), form);
   // The key must follow the argument in one piece, so this copy of it is a secret too.
-  SecretBytes buffer(sizeof(uapi::AddKeyArgument) + raw_key.size());
+  SecretBytes buffer(sizeof(uapi::AddKeyArgument) + key.size());
   auto* const argument = new (buffer.writable().data()) uapi::AddKeyArgument{};
   argument->key.type = uapi::kKeyTypeIdentifier;
-  argument->raw_size = static_cast<std::uint32_t>(raw_key.size());
-  std::ranges::copy(raw_key.view(), buffer.writable().begin() + sizeof(uapi::AddKeyArgument));
-  if (ioctl(fs_fd, uapi::kAddKey, argument) != 0) throw add_key_error(fs_fd, errno);
+  argument->raw_size = static_cast<std::uint32_t>(key.size());
+  if (form == KeyForm::hardware_wrapped) argument->flags = uapi::kAddKeyHardwareWrapped;
+  std::ranges::copy(key.view(), buffer.writable().begin() + sizeof(uapi::AddKeyArgument));
+  if (ioctl(fs_fd, uapi::kAddKey, argument) != 0) {
+    const int sys_errno = errno;
+    if (form == KeyForm::raw) throw add_key_error(fs_fd, sys_errno);
+    throw add_wrapped_key_error(fs_fd, sys_errno, probe(fs_fd) == Support::usable);
+  }
   KeyIdentifier identifier;
   std::copy_n(argument->key.name.begin(), KeyIdentifier::kSize, identifier.bytes.begin());
   return identifier;

@@ -159,6 +159,30 @@ FOR_BOTH_KERNELS("keys of impossible sizes are refused") {
   CHECK(error_of([&] { world.kernel().add_key(world.fs_fd(), raw_key(0, size)); }) == Errc::usage);
 }
 
+FOR_BOTH_KERNELS("hardware-wrapped keys have sizes of their own") {
+  SKIP_WITHOUT_WORLD();
+  TestType world;
+  const auto add = [&](std::size_t size) {
+    return error_of([&] {
+      world.kernel().add_key(world.fs_fd(), raw_key(0, size), KeyForm::hardware_wrapped);
+    });
+  };
+  CHECK(add(15) == Errc::usage);
+  CHECK(add(129) == Errc::usage);
+}
+
+FOR_BOTH_KERNELS("a hardware-wrapped key without the hardware is refused and adds nothing") {
+  SKIP_WITHOUT_WORLD();
+  TestType world;
+  const std::size_t size = GENERATE(16U, 64U, 65U, 128U);
+  const SecretBytes key = raw_key(0, size);
+  const Errc reason =
+      error_of([&] { world.kernel().add_key(world.fs_fd(), key, KeyForm::hardware_wrapped); });
+  // Kernels before 6.16 do not know the flag.
+  CHECK((reason == Errc::filesystem || reason == Errc::no_kernel_support));
+  CHECK(world.kernel().key_status(world.fs_fd(), key_identifier_of(key.view())) == kAbsent);
+}
+
 FOR_BOTH_KERNELS("a key that was never added is absent and cannot be removed") {
   SKIP_WITHOUT_WORLD();
   TestType world;

@@ -58,12 +58,16 @@ std::optional<FakeKernel::FileIdentity> FakeKernel::identity_of(int dirfd, const
 
 Support FakeKernel::probe(int /*fs_fd*/) { return support_; }
 
-KeyIdentifier FakeKernel::add_key(int fs_fd, const SecretBytes& raw_key) {
+KeyIdentifier FakeKernel::add_key(int fs_fd, const SecretBytes& key, KeyForm form) {
   require_support();
-  if (raw_key.size() < 16 || raw_key.size() > 64) {
-    throw Error(Errc::usage, "a key must have 16 to 64 bytes");
+  const std::size_t longest = form == KeyForm::raw ? 64 : 128;
+  if (key.size() < 16 || key.size() > longest) {
+    throw Error(Errc::usage, "a key must have 16 to " + std::to_string(longest) + " bytes");
   }
-  const KeyIdentifier identifier = key_identifier_of(raw_key.view());
+  if (form == KeyForm::hardware_wrapped) {
+    throw Error(Errc::filesystem, "this filesystem cannot use hardware-wrapped keys", EOPNOTSUPP);
+  }
+  const KeyIdentifier identifier = key_identifier_of(key.view());
   const KeyPlace place{file_info(fs_fd).device, identifier};
   const auto existing = keys_.find(place);
   const bool claimed = existing != keys_.end() && existing->second.contains(user());

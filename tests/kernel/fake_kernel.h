@@ -18,7 +18,7 @@ namespace fscryptctl::test {
 class FakeKernel final : public Kernel {
  public:
   [[nodiscard]] Support probe(int fs_fd) override;
-  KeyIdentifier add_key(int fs_fd, const SecretBytes& raw_key) override;
+  KeyIdentifier add_key(int fs_fd, const SecretBytes& key, KeyForm form = KeyForm::raw) override;
   [[nodiscard]] RemoveOutcome remove_key(int fs_fd, const KeySpecifier& key,
                                          RemoveScope scope) override;
   [[nodiscard]] KeyStatus key_status(int fs_fd, const KeySpecifier& key) override;

@@ -24,8 +24,8 @@ enum class KeyState { absent, present, incompletely_removed };
 
 struct KeyStatus {
   KeyState state = KeyState::absent;
-  bool added_by_self = false;   ///< by the thread's filesystem uid
-  std::uint32_t user_count = 0; ///< claims of all users; 0 unless present
+  bool added_by_self = false;    ///< by the thread's filesystem uid
+  std::uint32_t user_count = 0;  ///< claims of all users; 0 unless present
 
   bool operator==(const KeyStatus&) const = default;
 };
@@ -35,6 +35,12 @@ enum class RemoveOutcome {
   files_busy,   ///< the secret is gone, but open files keep theirs; retry later
   other_users,  ///< the caller's claim is gone, others keep the key
   absent,       ///< there was no key, or no claim of the caller's
+};
+
+/// What the bytes of a key are to the kernel.
+enum class KeyForm {
+  raw,               ///< 16..64 bytes
+  hardware_wrapped,  ///< 16..128 bytes that only the storage controller can unwrap
 };
 
 enum class RemoveScope { own_claim, all_users };
@@ -64,9 +70,10 @@ class Kernel {
   /// What this filesystem can do, without an allowlist of types and without changing anything.
   [[nodiscard]] virtual Support probe(int fs_fd) = 0;
 
-  /// Adds the caller's claim to a key and returns its identifier; idempotent. 16..64 bytes.
-  /// Throws key_quota, usage (size).
-  virtual KeyIdentifier add_key(int fs_fd, const SecretBytes& raw_key) = 0;
+  /// Adds the caller's claim to a key and returns its identifier; idempotent.
+  /// Throws key_quota, usage (size). For a hardware-wrapped key also filesystem (no such hardware
+  /// below it, or not mounted with inlinecrypt), wrong_key (the hardware cannot unwrap it).
+  virtual KeyIdentifier add_key(int fs_fd, const SecretBytes& key, KeyForm form = KeyForm::raw) = 0;
 
   /// Throws permission (all_users or v1 without CAP_SYS_ADMIN). An EIO while syncing is reported as
   /// io after the key is already gone: read the status again.

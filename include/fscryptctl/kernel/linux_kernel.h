@@ -7,11 +7,12 @@
 
 namespace fscryptctl {
 
-/// The running kernel, through ioctls; the only place that knows their numbers and errnos.
+/// The running kernel, through ioctls. What their errnos mean is known here and, for calls outside
+/// the Kernel interface, in raw_policy.h and hardware_keys.h.
 class LinuxKernel final : public Kernel {
  public:
   [[nodiscard]] Support probe(int fs_fd) override;
-  KeyIdentifier add_key(int fs_fd, const SecretBytes& raw_key) override;
+  KeyIdentifier add_key(int fs_fd, const SecretBytes& key, KeyForm form = KeyForm::raw) override;
   [[nodiscard]] RemoveOutcome remove_key(int fs_fd, const KeySpecifier& key,
                                          RemoveScope scope) override;
   [[nodiscard]] KeyStatus key_status(int fs_fd, const KeySpecifier& key) override;
