@@ -1,6 +1,7 @@
 #include "fscryptctl/core/encrypt.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/core/policy_choice.h"
@@ -43,7 +44,9 @@ class Encryption {
         filesystem_(Filesystem::of(target_.any_fd(), context.mounts, request.path)),
         user_(target_.user()) {}
 
-  EncryptResult run() {
+  /// nullopt if somebody else made or encrypted the directory meanwhile: nothing is left of this
+  /// run, and the next one sees what they did.
+  std::optional<EncryptResult> run() {
     require_encryption(context_, filesystem_);
     static_cast<void>(filesystem_.require_metadata());
     check_not_inside();
@@ -59,9 +62,13 @@ class Encryption {
     context_.throw_if_interrupted();
     try {
       make_encrypted(store, choice);
-    } catch (...) {
+    } catch (const Error& error) {
       // One of the few places that catch: what was half done is undone while it is known not to
       // matter, and otherwise kept.
+      undo(store, choice);
+      if (error.sys_errno() != EEXIST) throw;
+      return std::nullopt;
+    } catch (...) {
       undo(store, choice);
       throw;
     }
@@ -319,7 +326,11 @@ class Encryption {
 EncryptResult encrypt_directory(Context& context, const EncryptRequest& request,
                                 SecretProvider& secrets) {
   check_request(request);
-  return Encryption(context, request, secrets).run();
+  constexpr int kTries = 5;
+  for (int tries = 0; tries < kTries; ++tries) {
+    if (auto result = Encryption(context, request, secrets).run()) return std::move(*result);
+  }
+  throw already_encrypted(request.path, ": others keep changing it");
 }
 
 }  // namespace fscryptctl

@@ -156,6 +156,17 @@ def test_all_who_encrypt_one_directory_with_one_key_at_once_may_trust_it(disk, r
         assert_orderly(disk, run)
 
 
+def test_all_who_ensure_one_directory_at_once_succeed(disk, run, at_once, opens, key_file):
+    for number in range(ROUNDS):
+        private, key = disk / f"private{number}", key_file(name=f"key{number}")
+        results = at_once([["encrypt", private, "--create", "--ensure", "--new-key-file", key,
+                            "--json"]] * PROCESSES)
+        assert {result.rc for result in results} == {0}, results
+        assert [result.json()["changed"] for result in results].count(True) == 1, results
+        assert opens(private, "--key-file", key)
+        assert_orderly(disk, run)
+
+
 def test_unlocking_and_locking_at_once_ends_in_what_the_last_one_says(disk, run, at_once,
                                                                        passphrase_file):
     private, file = disk / "private", passphrase_file("correct horse")
