@@ -1,10 +1,9 @@
 #include "fscryptctl/core/protector.h"
 
 #include <algorithm>
-#include <array>
-#include <ctime>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/base/utc_time.h"
 #include "fscryptctl/crypto/key_identifier.h"
 #include "fscryptctl/crypto/random.h"
 
@@ -37,15 +36,6 @@ std::vector<Method> methods_of(const std::vector<ProtectorRecord>& records) {
   return methods;
 }
 
-std::string now_rfc3339() {
-  const std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  ::gmtime_r(&now, &utc);
-  std::array<char, 32> text{};
-  const std::size_t size = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return {text.data(), size};
-}
-
 ProtectorWrapping wrap_with_secret(const Secret& secret, const ProtectorRecord& record,
                                    const ProtectorKey& key, const KdfCosts& costs,
                                    std::uint64_t generation) {
@@ -68,6 +58,8 @@ ProtectorWrapping wrap_with_secret(const Secret& secret, const ProtectorRecord& 
   }
   return wrapping;
 }
+
+SecretBytes copy_of(const SecretBytes& secret) { return SecretBytes(secret.view()); }
 
 bool is_hex_digits(const std::string& text) {
   return text.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos;
@@ -217,6 +209,26 @@ std::optional<ProtectorKey> Opener::try_known(const ProtectorRecord& record) {
   return std::nullopt;
 }
 
+std::optional<ProtectorWrapping> Opener::wrap_again(const ProtectorRecord& record,
+                                                    const ProtectorKey& key) {
+  Attempt attempt{.unlimited = true};
+  ProtectorWrapping wrapping = record.wrappings.front();  // an imported record has no other
+  for (Known& known : known_) {
+    const std::optional<ProtectorKey> opened = try_record(known, record, attempt);
+    if (!opened || !equal_secrets(opened->secret(), key.secret())) continue;
+    const WrappingKey raw = wrapping.kdf ? WrappingKey() : WrappingKey(copy_of(known.secret.bytes));
+    const WrappingKey* const with =
+        wrapping.kdf ? wrapping_key(known, *wrapping.kdf, attempt) : &raw;
+    wrapping.wrapped = wrap(*with, context_of(record, wrapping), key);
+    const auto again = unwrap(*with, context_of(record, wrapping), wrapping.wrapped);
+    if (!again || !equal_secrets(again->secret(), key.secret())) {
+      throw Error(Errc::internal, "a new wrapping does not open");
+    }
+    return wrapping;
+  }
+  return std::nullopt;
+}
+
 void Opener::remember(Secret secret) { known_.push_back({std::move(secret), {}}); }
 
 OpenProtector make_protector(const Secret& secret, const std::string& name, const KdfCosts& costs) {
@@ -254,7 +266,7 @@ ProtectorRecord with_new_secret(const OpenProtector& protector, const Secret& se
                 [own](const ProtectorWrapping& wrapping) { return wrapping.method == own; });
   record.wrappings.insert(record.wrappings.begin(),
                           wrap_with_secret(secret, record, protector.key, costs, generation));
-  record.summary.ways = ways_of(record.wrappings);
+  summarise(record);
   return record;
 }
 

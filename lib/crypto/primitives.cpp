@@ -119,11 +119,10 @@ Sha256 hmac_sha256(ByteView key, ByteView data) {
   return mac;
 }
 
-void aes_256_ctr(ByteView key, ByteView in, std::span<std::uint8_t> out) {
+void aes_256_ctr(ByteView key, AesCounter counter, ByteView in, std::span<std::uint8_t> out) {
   require(key.size() == kAesKeySize && in.size() == out.size() && in.size() < 4096, "encryption");
   WipedAesKey schedule;
   require(AES_set_encrypt_key(key.data(), 8 * kAesKeySize, &schedule.key) == 0, "encryption");
-  std::array<std::uint8_t, AES_BLOCK_SIZE> counter{};
   std::array<std::uint8_t, AES_BLOCK_SIZE> key_stream{};
   unsigned used = 0;
   CRYPTO_ctr128_encrypt(in.data(), out.data(), in.size(), &schedule.key, counter.data(),

@@ -13,8 +13,6 @@
 namespace fscryptctl {
 namespace {
 
-constexpr std::string_view kWrapAlgorithm = "fscryptctl-wrap-1";
-
 // Takes the first code point off `text`, which is valid UTF-8.
 std::uint32_t take_code_point(std::string_view& text) {
   const auto byte_at = [&](std::size_t i) {
@@ -80,10 +78,15 @@ void emit_costs(Lines& lines, const KdfCosts& costs) {
   lines.item_field("lanes", costs.lanes);
 }
 
-void emit_wrapped_key(Lines& lines, const WrappedKey& wrapped) {
-  lines.item_field("salt", to_hex(wrapped.salt));
-  lines.item_field("ciphertext", to_hex(wrapped.ciphertext));
-  lines.item_field("mac", to_hex(wrapped.mac));
+void emit_wrapped_key(Lines& lines, const AnyWrappedKey& wrapped) {
+  const auto* const google = std::get_if<GoogleWrappedKey>(&wrapped);
+  if (google != nullptr) {
+    lines.item_field("iv", to_hex(google->iv));
+  } else {
+    lines.item_field("salt", to_hex(std::get<WrappedKey>(wrapped).salt));
+  }
+  lines.item_field("ciphertext", to_hex(ciphertext_of(wrapped)));
+  lines.item_field("mac", to_hex(std::visit([](const auto& key) { return key.mac; }, wrapped)));
 }
 
 // --- protectors
@@ -160,7 +163,7 @@ std::string emit_all(const PolicyRecord& record) {
   lines.begin_list("wrappings");
   for (const PolicyWrapping& wrapping : record.wrappings) {
     lines.first_item_field("protector", wrapping.protector.hex());
-    lines.item_field("algorithm", kWrapAlgorithm);
+    lines.item_field("algorithm", wrap_algorithm_name(algorithm_of(wrapping.wrapped)));
     emit_wrapped_key(lines, wrapping.wrapped);
   }
   return lines.take();
@@ -187,7 +190,7 @@ std::string emit(const ProtectorRecord& record) {
   lines.field("created", summary.created);
   if (!summary.user.empty()) lines.field("user", quote(summary.user));
   if (!summary.machine_id.empty()) lines.field("machine_id", summary.machine_id);
-  lines.field("algorithm", kWrapAlgorithm);
+  lines.field("algorithm", wrap_algorithm_name(algorithm_of(record.wrappings)));
   lines.begin_list("methods");
   for (const ProtectorSummary::Way& way : ways_of(record.wrappings)) emit_way(lines, way);
   lines.begin_document();

@@ -42,6 +42,11 @@ class Opener {
   /// Opens with a secret that was given before; nullopt if none fits. Asks nobody.
   [[nodiscard]] std::optional<ProtectorKey> try_known(const ProtectorRecord& record);
 
+  /// The record's imported wrapping made again by our own algorithm, with the same hashing, by a
+  /// secret that was given before and opens it to `key`; nullopt if none does. Asks nobody.
+  [[nodiscard]] std::optional<ProtectorWrapping> wrap_again(const ProtectorRecord& record,
+                                                            const ProtectorKey& key);
+
   /// A secret that did not come from the provider (a new one that may fit an existing record).
   void remember(Secret secret);
 
