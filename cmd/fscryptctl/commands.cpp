@@ -16,6 +16,8 @@ constexpr Command kCommands[] = {
      run_change_passphrase},
     {"import google-fscrypt", "take over what google/fscrypt set up", CommandGroup::other_tools,
      run_import_google_fscrypt},
+    {"import systemd-homed", "take over a home directory of systemd-homed",
+     CommandGroup::other_tools, run_import_systemd_homed},
     {"add_key", "add a raw key to a filesystem", CommandGroup::low_level, nullptr, run_add_key},
     {"remove_key", "remove a key from a filesystem", CommandGroup::low_level, nullptr,
      run_remove_key},

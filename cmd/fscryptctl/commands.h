@@ -34,6 +34,7 @@ int run_list(Invocation& invocation);
 int run_status(Invocation& invocation);
 int run_change_passphrase(Invocation& invocation);
 int run_import_google_fscrypt(Invocation& invocation);
+int run_import_systemd_homed(Invocation& invocation);
 
 int run_add_key(int argc, char** argv);
 int run_remove_key(int argc, char** argv);

@@ -1,9 +1,12 @@
 #include "fscryptctl/core/import_google.h"
 
 #include "commands.h"
+#include "fscryptctl/core/import_homed.h"
+#include "fscryptctl/core/users.h"
 #include "google_config.h"
 #include "invocation.h"
 #include "report.h"
+#include "secret_input.h"
 #include "table.h"
 #include "terminal.h"
 
@@ -186,6 +189,66 @@ int run_import_google_fscrypt(Invocation& invocation) {
   report_damage(out, result, filesystem.mount().mount_point);
   offer_defaults(invocation, context, request.dry_run);
   return out.exit_code();
+}
+
+namespace {
+
+/// How to go on from a version 1 home, with the commands that there are.
+std::string next_step(const Output& out, const std::string& path) {
+  const std::string shown = shell_quoted(path);
+  if (out.hints.has_command("reencrypt")) return "fscryptctl reencrypt " + shown;
+  return "make a new directory with \"fscryptctl encrypt NEW --create\" and copy the files there "
+         "(cp -a " +
+         shown + "/. NEW), then remove the old ones";
+}
+
+void report(Output& out, const std::string& path, const HomedImport& result) {
+  if (result.changed) out.set_changed();
+  put_path(out.json(), "path", path);
+  out.json()["policy"] = fscryptctl::json_of(result.policy);
+  out.json()["unusable_slots"] = result.unusable_slots;
+  out.json()["unlocked_for_copying"] = result.unlocked_for_copying;
+  const std::string shown = printable(path);
+  if (result.unlocked_for_copying) {
+    out.message(shown +
+                " has a version 1 policy, which cannot be taken over; it is unlocked for "
+                "copying until its filesystem is unmounted");
+    out.note("next: " + next_step(out, path));
+    return;
+  }
+  const std::string user = user_name(result.user->uid);
+  out.json()["uid"] = result.user->uid;
+  out.json()["user"] = printable(user);
+  if (result.protector) {
+    out.json()["protector"] = {{"id", result.protector->id.hex()},
+                               {"name", result.protector->name},
+                               {"source", source_name(result.protector->source)}};
+  }
+  out.message(result.changed ? "imported " + shown + " for " + printable(user)
+                             : shown + " was imported before");
+  if (result.changed) {
+    out.note("a password that is changed with systemd-homed later is not changed here");
+  }
+}
+
+}  // namespace
+
+int run_import_systemd_homed(Invocation& invocation) {
+  CLI::App app(
+      "takes over a home directory that systemd-homed encrypts, with one of its passwords or its\n"
+      "recovery key; the password becomes a protector's passphrase");
+  HomedImportRequest request;
+  SecretOptions secret_options;
+  add_text(app, "DIRECTORY", "", request.path, "the home directory, /home/USER.homedir")
+      ->required();
+  add_text(app, "--name", "NAME", request.name, "the new protector's name")->required();
+  add_text(app, "--passphrase-file", "FILE", secret_options.passphrase_file,
+           "password or recovery key: the first line of a file, - for standard input");
+  invocation.parse(app);
+  Context context = invocation.make_context();
+  CommandLineSecrets secrets(secret_options, Spelling::existing_and_new, invocation);
+  report(invocation.out, request.path, import_homed(context, request, secrets));
+  return invocation.out.exit_code();
 }
 
 }  // namespace fscryptctl

@@ -28,4 +28,12 @@ using Sha512 = std::array<std::uint8_t, 64>;
 using AesCounter = std::array<std::uint8_t, 16>;
 void aes_256_ctr(ByteView key, AesCounter counter, ByteView in, std::span<std::uint8_t> out);
 
+/// For opening what systemd-homed made. PBKDF2 (RFC 8018) with HMAC-SHA512.
+[[nodiscard]] SecretBytes pbkdf2_sha512(ByteView password, ByteView salt, std::uint32_t iterations,
+                                        std::size_t size);
+/// Decrypts and checks the tag (12-byte IV, no additional data); false if it is wrong, and `out` is
+/// zeros then.
+[[nodiscard]] bool open_aes_256_gcm(ByteView key, ByteView iv, ByteView in, ByteView tag,
+                                    std::span<std::uint8_t> out);
+
 }  // namespace fscryptctl::crypto
