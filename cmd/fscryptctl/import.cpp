@@ -95,6 +95,7 @@ void report(Output& out, const GoogleImport& result, bool dry_run) {
                state_text(record.state, dry_run)});
   }
   out.data(table.text());
+  if (result.records.empty()) out.message("nothing was found to import");
   for (const SkippedFile& skipped : result.skipped) {
     out.note("not imported: " + printable(skipped.file) + ": " + skipped.reason);
   }
@@ -135,8 +136,13 @@ bool agrees(Invocation& invocation, const std::string& question) {
 /// The other tool's defaults, where we have none. Nobody gets them without having said so.
 void offer_defaults(Invocation& invocation, const Context& context, bool dry_run) {
   Output& out = invocation.out;
-  if (context.caller.uid != 0 || read_config(context.config_path)) return;
+  if (context.caller.uid != 0) return;
   std::optional<Config> config;
+  try {
+    if (read_config(context.config_path)) return;
+  } catch (const Error&) {
+    return;  // there is one, though a bad one: it is not for us to replace
+  }
   try {
     config = read_google_config(kGoogleConfigPath);
   } catch (const Error& error) {

@@ -191,7 +191,8 @@ class Reader {
   }
 
   void read_policies(const GoogleDirectory& directory) {
-    for (const std::string& name : sorted_names(directory.policies.get())) {
+    for (const std::string& name :
+         sorted_names(directory.policies.get(), directory.path + "/policies")) {
       if (!KeyIdentifier::from_hex(name) && !KeyDescriptor::from_hex(name)) continue;
       const std::string file = directory.path + "/policies/" + name;
       look(file, [&] {
@@ -202,28 +203,31 @@ class Reader {
     }
   }
 
-  static std::vector<std::string> sorted_names(int directory) {
-    std::vector<std::string> names = directory_names(directory, kMaxFiles).names;
-    std::sort(names.begin(), names.end());
-    return names;
+  std::vector<std::string> sorted_names(int directory, const std::string& path) {
+    DirectoryNames found = directory_names(directory, kMaxFiles);
+    if (!found.complete) {
+      result_.skipped.push_back({path, Errc::io, "it has more files than are looked at"});
+    }
+    std::sort(found.names.begin(), found.names.end());
+    return std::move(found.names);
   }
 
   void read_protectors(const GoogleDirectory& directory) {
-    std::set<ProtectorId> linked;
-    const std::vector<std::string> names = sorted_names(directory.protectors.get());
+    const std::vector<std::string> names =
+        sorted_names(directory.protectors.get(), directory.path + "/protectors");
     for (const std::string& name : names) {
       if (!name.ends_with(kLinkSuffix)) continue;
       const auto id = ProtectorId::from_hex(name.substr(0, name.size() - kLinkSuffix.size()));
       if (!id) continue;
-      linked.insert(*id);
       reported_.insert(*id);
       const std::string file = directory.path + "/protectors/" + name;
       look(file, [&] { follow_link(directory, name, *id); });
     }
-    // A link wins over a file of the same name, as with the tool itself.
+    // A link wins over a file of the same name, as with the tool itself. But one that leads nowhere
+    // takes nothing away: anybody can make one where everybody may make protectors.
     for (const std::string& name : names) {
       const std::optional<ProtectorId> id = ProtectorId::from_hex(name);
-      if (!id || linked.contains(*id)) continue;
+      if (!id || result_.protectors.contains(*id)) continue;
       reported_.insert(*id);
       look(directory.path + "/protectors/" + name,
            [&] { static_cast<void>(read_protector(directory, *id, filesystem_)); });
@@ -256,7 +260,14 @@ class Reader {
     const GoogleLink link = parse_google_link(found->text);
     for (const Filesystem* target : targets_of(link)) {
       const std::optional<GoogleDirectory> other = open_google_directory(context_, *target);
-      if (other && read_protector(*other, id, *target)) return;
+      if (!other || !read_protector(*other, id, *target)) continue;
+      const auto protector = result_.protectors.find(id);
+      const bool others_link = protector != result_.protectors.end() && found->owner != 0 &&
+                               found->owner != protector->second.owner;
+      if (!others_link) return;
+      // She could have prepared a disk with files that seem to be somebody else's.
+      result_.protectors.erase(protector);
+      throw untrusted(name, "belongs to another user than the protector that it links to");
     }
     throw Error(Errc::no_such_protector,
                 "the protector that it links to is on no filesystem that is mounted here");

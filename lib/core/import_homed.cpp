@@ -148,7 +148,7 @@ void write_records(Context& context, const Home& home, const HomedImportRequest&
   const UserStore::Lock lock = store.lock(context.throw_if_interrupted);
   require_free_name();
   if (store.policy(key)) return;
-  if (!leftover) store.write(lock, protector->record);
+  if (!store.protector(protector->record.summary.id)) store.write(lock, protector->record);
   store.write(lock, policy.record);
   result.changed = true;
 }

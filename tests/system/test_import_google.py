@@ -529,6 +529,27 @@ def test_a_link_to_the_wrong_places(disk, second_filesystem, old, make, run, scr
         assert str(link) in [entry["file"] for entry in answer["skipped"]], text
 
 
+def test_another_user_s_link_takes_nothing_away(disk, second_filesystem, make, old, run, alice, bob,
+                                                passphrase_file):
+    """Anybody may make links here: for somebody else's protector they count for nothing."""
+    directory = make("his", TWO, user=bob)
+    run.ok(["lock", directory], user=bob)
+    (his,) = (disk / ".fscrypt/protectors").iterdir()
+    link = disk / ".fscrypt/protectors" / (his.name + ".link")
+    old("setup", second_filesystem, "--all-users")
+    prepared = second_filesystem / ".fscrypt/protectors" / his.name
+    prepared.write_bytes(his.read_bytes()[:-1] + b"!")
+    os.chown(prepared, bob.uid, bob.gid)
+    for target in ("/nowhere", second_filesystem):
+        link.write_text(f"PATH={target}\n")
+        os.chown(link, alice.uid, alice.gid)
+        answer = import_all(run, disk, rc=8)
+        assert str(link) in [entry["file"] for entry in answer["skipped"]]
+        assert len(answer["imported"]) == 2
+        assert opens(run, directory, "--passphrase-file", passphrase_file(TWO, "two"))
+        shutil.rmtree(disk / ".fscryptctl")
+
+
 def test_a_users_file_puts_nothing_among_others_records(disk, make, run, alice, bob):
     """Her policy may name his protector: he has no part in it."""
     make("hers", ONE, user=alice)
