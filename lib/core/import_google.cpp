@@ -153,8 +153,8 @@ class UserImport {
     for (const FoundGoogleProtector* protector : share.protectors) {
       guard(protector->file, [&] { import(*protector); });
     }
-    for (const auto& [policy, wrappings] : share.policies) {
-      guard(policy->file, [&] { import(*policy, wrappings); });
+    for (const auto& policy : share.policies) {
+      guard(policy.first->file, [&] { import(*policy.first, policy.second); });
     }
   }
 

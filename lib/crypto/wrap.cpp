@@ -143,7 +143,8 @@ WrapAlgorithm algorithm_of(const AnyWrappedKey& wrapped) noexcept {
 }
 
 const Bytes& ciphertext_of(const AnyWrappedKey& wrapped) noexcept {
-  return std::visit([](const auto& key) -> const Bytes& { return key.ciphertext; }, wrapped);
+  const auto* const google = std::get_if<GoogleWrappedKey>(&wrapped);
+  return google != nullptr ? google->ciphertext : std::get_if<WrappedKey>(&wrapped)->ciphertext;
 }
 
 Bytes context_bytes(const ProtectorKeyContext& context) {

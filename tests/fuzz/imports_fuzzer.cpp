@@ -8,6 +8,7 @@
 
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/metadata/google_fscrypt.h"
+#include "fscryptctl/metadata/homed.h"
 #include "fscryptctl/metadata/yaml_codec.h"
 
 namespace {
@@ -59,12 +60,15 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       case '2':
         check_policy(bytes, kPolicyId);
         break;
+      case 'h':
+        require(parse_homed_slot(bytes).iterations <= kMaxHomedIterations);
+        break;
       default:
         (void)parse_google_link(bytes);
     }
   } catch (const Error& error) {
     require(error.code() == Errc::corrupt_metadata || error.code() == Errc::newer_format ||
-            error.code() == Errc::policy_version);
+            error.code() == Errc::policy_version || error.code() == Errc::kdf_limit);
   }
   return 0;
 }
