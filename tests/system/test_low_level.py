@@ -1,9 +1,12 @@
 """google/fscryptctl's commands: what scripts for that program give, see and rely on, byte for byte."""
 
 import errno
+import fcntl
 import os
 import struct
 import subprocess
+import termios
+import time
 
 import pytest
 
@@ -113,6 +116,8 @@ def test_reading_the_key_can_be_interrupted(filesystem, run):
     process = run.start(["add_key", str(filesystem)], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdin.write(KEY[:20])
     process.stdin.flush()
+    while fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4)) != bytes(4):
+        time.sleep(0.01)  # until the program has read them and waits for more
     process.terminate()
     process.communicate(timeout=20)
     assert process.returncode == 143
