@@ -33,5 +33,18 @@ int run_purge(Invocation& invocation);
 int run_list(Invocation& invocation);
 int run_status(Invocation& invocation);
 int run_change_passphrase(Invocation& invocation);
+int run_protector_list(Invocation& invocation);
+int run_protector_show(Invocation& invocation);
+int run_protector_create(Invocation& invocation);
+int run_protector_verify(Invocation& invocation);
+int run_protector_rename(Invocation& invocation);
+int run_protector_change_kdf(Invocation& invocation);
+int run_protector_rotate(Invocation& invocation);
+int run_protector_remove(Invocation& invocation);
+int run_policy_list(Invocation& invocation);
+int run_policy_show(Invocation& invocation);
+int run_policy_add_protector(Invocation& invocation);
+int run_policy_remove_protector(Invocation& invocation);
+int run_policy_remove(Invocation& invocation);
 
 }  // namespace fscryptctl
