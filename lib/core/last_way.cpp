@@ -23,24 +23,11 @@ bool is_whole(const UserStore& store, const ProtectorId& id) {
   }
 }
 
-/// True if a directory of this policy lies where the hint says.
-bool leads_there(const Context& context, const Filesystem& filesystem, const std::string& hint,
-                 const KeyIdentifier& key) {
-  const UniqueFd found = filesystem.open_hint(hint);
-  if (!found) return false;
-  const UniqueFd readable(
-      ::openat(found.get(), ".", O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC));
-  // Closed to this user: then it must be taken for what the record says.
-  if (!readable) return file_info(found.get()).encrypted;
-  const std::optional<KernelPolicy> policy = context.kernel.get_policy(readable.get());
-  return policy && policy->key == KeySpecifier(key);
-}
-
 std::vector<std::string> directories_of(const Context& context, const Filesystem& filesystem,
                                         const PolicySummary& policy) {
   std::vector<std::string> directories;
   for (const std::string& hint : policy.paths) {
-    if (!leads_there(context, filesystem, hint, policy.key_identifier)) continue;
+    if (!leads_to_key(context, filesystem, hint, policy.key_identifier)) continue;
     directories.push_back(filesystem.path_of_hint(hint).value_or("/" + hint));
   }
   return directories;
@@ -58,6 +45,18 @@ void append(std::vector<Item>& all, const std::vector<Item>& more) {
 }
 
 }  // namespace
+
+bool leads_to_key(const Context& context, const Filesystem& filesystem, const std::string& hint,
+                  const KeyIdentifier& key) {
+  const UniqueFd found = filesystem.open_hint(hint);
+  if (!found) return false;
+  const UniqueFd readable(
+      ::openat(found.get(), ".", O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC));
+  // Closed to this user: then it must be taken for what the record says.
+  if (!readable) return file_info(found.get()).encrypted;
+  const std::optional<KernelPolicy> policy = context.kernel.get_policy(readable.get());
+  return policy && policy->key == KeySpecifier(key);
+}
 
 bool has_other_way(const UserStore& store, const PolicySummary& policy,
                    const ProtectorId& without) {

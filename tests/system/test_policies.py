@@ -384,7 +384,7 @@ def test_of_a_path_below_it_the_directory_itself_is_noted(disk, private, run, mi
 def test_noting_it_never_fails_or_delays_an_unlock(disk, private, run, mine, background):
     run.ok(["lock", private])
     os.rename(private, disk / "moved")
-    holder = background(["flock", disk / RECORDS / "0", "sh", "-c", "echo held; sleep 30"])
+    holder = background(["flock", "-o", disk / RECORDS / "0", "sh", "-c", "echo held; sleep 30"])
     assert holder.stdout.readline() == "held\n"
     run.ok(["unlock", disk / "moved", "--passphrase-file", mine], timeout=5)
     run.ok(["lock", disk / "moved"])

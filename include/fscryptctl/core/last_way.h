@@ -27,6 +27,11 @@ struct RemovalWishes {
 [[nodiscard]] bool has_other_way(const UserStore& store, const PolicySummary& policy,
                                  const ProtectorId& without);
 
+/// True if a directory with this key lies where a record's hint says, or one that is encrypted, but
+/// closed to the caller. As the caller.
+[[nodiscard]] bool leads_to_key(const Context& context, const Filesystem& filesystem,
+                                const std::string& hint, const KeyIdentifier& key);
+
 /// A name as messages show it: "mine" with its quotes, printable.
 [[nodiscard]] std::string in_quotes(const std::string& name);
 /// "a", "a and b", "a, b and c", "a, b, c and 7 more"; printable.
