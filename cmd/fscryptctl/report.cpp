@@ -1,6 +1,7 @@
 #include "report.h"
 
 #include "fscryptctl/core/users.h"
+#include "table.h"
 
 namespace fscryptctl {
 namespace {
@@ -40,6 +41,8 @@ void put_user(Json& object, uid_t uid, const std::string& name) {
   object["uid"] = uid;
   object["user"] = printable(name);
 }
+
+std::string day_of(const std::string& rfc3339) { return rfc3339.substr(0, 10); }
 
 unsigned data_unit_size(const EncryptionOptions& options) {
   return options.log2_data_unit_size == 0 ? 0 : 1U << options.log2_data_unit_size;
@@ -215,5 +218,52 @@ std::string describe(const KernelPolicy& policy) {
          std::string(mode_name(policy.options.filenames)) + ", version " +
          std::to_string(policy.version());
 }
+
+std::string protector_table(const Protectors& protectors, bool header) {
+  Table table(header
+                  ? std::vector<std::string>{"PROTECTOR", "NAME", "KIND", "USER", "SINCE", "OPENS"}
+                  : std::vector<std::string>{});
+  for (const auto& shared : protectors) {
+    const ProtectorStatus& one = *shared;
+    const std::string kind(source_name(one.summary.source));
+    std::vector<std::string> row{one.summary.id.hex(), one.summary.name, kind, one.user};
+    row.push_back(header ? day_of(one.summary.created) : "since " + day_of(one.summary.created));
+    if (header) {
+      row.push_back(std::to_string(one.opens.size()) +
+                    (one.opens.size() == 1 ? " directory" : " directories"));
+    }
+    table.add(std::move(row));
+  }
+  return table.text();
+}
+
+void report_damage(Output& out, const std::vector<DamagedRecord>& damaged) {
+  out.json()["damaged"] = json_list(damaged);
+  for (const DamagedRecord& one : damaged) {
+    out.error(Error(one.code,
+                    printable(one.file) + " (user " + std::to_string(one.uid) + "): " + one.reason)
+                  .with_path(one.file));
+  }
+}
+
+Json json_of(const std::vector<CopyState>& copies) {
+  Json list = Json::array();
+  for (const CopyState& copy : copies) {
+    Json entry;
+    put_path(entry, "mountpoint", copy.mount_point);
+    entry["state"] = copy.written ? "written" : "stale";
+    list.push_back(std::move(entry));
+  }
+  return list;
+}
+
+std::string describe_stale(const CopyState& copy, const ProtectorSummary& protector) {
+  return "the copy on " + printable(copy.mount_point) + " still opens with a previous " +
+         (protector.source == Source::raw_key ? "key" : "passphrase") +
+         ": fscryptctl change-passphrase --protector " + protector.id.hex() + " --mount " +
+         shell_quoted(copy.mount_point);
+}
+
+Json json_ids(const std::vector<KeyIdentifier>& ids) { return hex_list(ids); }
 
 }  // namespace fscryptctl

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "fscryptctl/core/protector_update.h"
 #include "fscryptctl/core/status.h"
 #include "fscryptctl/kernel/holders.h"
 #include "output.h"
@@ -39,5 +40,17 @@ template <class Item>
 [[nodiscard]] std::string ways_in(const DirectoryStatus& directory);
 /// "AES-256-XTS / AES-256-CTS, version 2"
 [[nodiscard]] std::string describe(const KernelPolicy& policy);
+
+/// A line for each; without a header as details of a directory.
+[[nodiscard]] std::string protector_table(const Protectors& protectors, bool header);
+
+/// `copies[{mountpoint, state}]` after a protector was written
+[[nodiscard]] Json json_of(const std::vector<CopyState>& copies);
+/// What a copy that was not written still opens with, and what brings it up to date.
+[[nodiscard]] std::string describe_stale(const CopyState& copy, const ProtectorSummary& protector);
+[[nodiscard]] Json json_ids(const std::vector<KeyIdentifier>& ids);
+
+/// Damaged records stand beside the rest, as `damaged`, and the exit code tells.
+void report_damage(Output& out, const std::vector<DamagedRecord>& damaged);
 
 }  // namespace fscryptctl

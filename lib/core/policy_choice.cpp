@@ -1,17 +1,12 @@
 #include "fscryptctl/core/policy_choice.h"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/core/new_protector.h"
 
 namespace fscryptctl {
 namespace {
-
-std::string base_name(const std::string& path) {
-  const std::filesystem::path normal = std::filesystem::absolute(path).lexically_normal();
-  return (normal.has_filename() ? normal : normal.parent_path()).filename().string();
-}
 
 bool opens(const PolicySummary& policy, const ProtectorId& protector) {
   return std::find(policy.protectors.begin(), policy.protectors.end(), protector) !=
@@ -55,7 +50,9 @@ class Chooser {
       if (opens(policy.record.summary, protector.record.summary.id)) continue;
       wrap_for(policy, protector);
       // A copy makes this filesystem independent of the other one.
-      if (!store_.protector(protector.record.summary.id)) copies.push_back(protector.record);
+      if (!require_copy_opens(store_, filesystem_.mount().mount_point, opener_, protector)) {
+        copies.push_back(protector.record);
+      }
     }
     const bool named_only = !request_.protectors.empty() && !request_.source && !request_.name;
     PolicyChoice choice =

@@ -217,6 +217,19 @@ std::optional<ProtectorKey> Opener::try_known(const ProtectorRecord& record) {
   return std::nullopt;
 }
 
+std::optional<Secret> Opener::known_secret(const ProtectorRecord& record) {
+  ProtectorRecord own = record;
+  const Method method = method_of(record.summary.source);
+  std::erase_if(own.wrappings,
+                [method](const auto& wrapping) { return wrapping.method != method; });
+  Attempt attempt{.unlimited = true};
+  for (Known& known : known_) {
+    if (!try_record(known, own, attempt)) continue;
+    return Secret{record.summary.source, SecretBytes(known.secret.bytes.view())};
+  }
+  return std::nullopt;
+}
+
 void Opener::remember(Secret secret) { known_.push_back({std::move(secret), {}}); }
 
 OpenProtector make_protector(const Secret& secret, const std::string& name, const KdfCosts& costs) {

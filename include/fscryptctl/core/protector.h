@@ -42,6 +42,10 @@ class Opener {
   /// Opens with a secret that was given before; nullopt if none fits. Asks nobody.
   [[nodiscard]] std::optional<ProtectorKey> try_known(const ProtectorRecord& record);
 
+  /// The secret given before that opens the record's own method (no recovery key), as one of the
+  /// record's source, to wrap with it again; nullopt if none does. Asks nobody.
+  [[nodiscard]] std::optional<Secret> known_secret(const ProtectorRecord& record);
+
   /// A secret that did not come from the provider (a new one that may fit an existing record).
   void remember(Secret secret);
 
