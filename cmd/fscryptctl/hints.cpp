@@ -159,6 +159,7 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
     case Errc::policy_version:
       return std::nullopt;
     case Errc::permission:
+      if (context.foreign_backup) return "--user takes its records over for yourself";
       if (context.root) return std::nullopt;
       return "try sudo";
     case Errc::corrupt_metadata:
@@ -178,6 +179,10 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
       return std::nullopt;
     case Errc::kdf_limit:
       return "if you trust where it comes from: --kdf-limit MIB";
+    case Errc::exists:
+      return "choose another file name";
+    case Errc::conflict:
+      return if_command(context, "restore", "--replace puts the backup's records in their place");
     case Errc::unexpected:
     case Errc::interrupted:
       return std::nullopt;

@@ -122,6 +122,18 @@ class RecordDirectory {
         [](const Record& record) { return Kind<Record>::id(record.summary); });
   }
 
+  /// The text of a record that is right.
+  [[nodiscard]] std::optional<std::string> read_text(const Id& id) const {
+    auto both = read_as(
+        id,
+        [](std::string_view text) {
+          return std::pair(std::string(text), Kind<Record>::parse(text).summary);
+        },
+        [](const auto& parsed) { return Kind<Record>::id(parsed.second); });
+    if (!both) return std::nullopt;
+    return std::move(both->first);
+  }
+
   void write(const Record& record) const {
     const Id id = Kind<Record>::id(record.summary);
     with_error_path(path_of(id), [&] {
@@ -220,6 +232,15 @@ std::optional<Record> read_record(int user_directory, Identity user,
   RecordDirectory<Record> directory(user_directory, user.uid);
   if (!directory.open()) return std::nullopt;
   return directory.read(id);
+}
+
+template <class Record>
+std::optional<std::string> read_record_text(int user_directory, Identity user,
+                                            const typename Kind<Record>::Id& id) {
+  const ActAs acting(user);
+  RecordDirectory<Record> directory(user_directory, user.uid);
+  if (!directory.open()) return std::nullopt;
+  return directory.read_text(id);
 }
 
 template <class Record>
@@ -409,6 +430,14 @@ std::optional<PolicyRecord> UserStore::policy(const KeyIdentifier& id) const {
 
 std::optional<ProtectorRecord> UserStore::protector(const ProtectorId& id) const {
   return read_record<ProtectorRecord>(directory_.get(), user_, id);
+}
+
+std::optional<std::string> UserStore::policy_text(const KeyIdentifier& id) const {
+  return read_record_text<PolicyRecord>(directory_.get(), user_, id);
+}
+
+std::optional<std::string> UserStore::protector_text(const ProtectorId& id) const {
+  return read_record_text<ProtectorRecord>(directory_.get(), user_, id);
 }
 
 UserStore::Lock UserStore::lock(const std::function<void()>& while_waiting,

@@ -67,8 +67,8 @@ struct NamedFile {
 /// non-directories, io for the rest.
 [[nodiscard]] std::optional<UniqueFd> open_directory_beneath(int dirfd, const std::string& name);
 
-/// What stands under a name in `dirfd`, without opening it: a symlink is described itself. nullopt if
-/// there is no such entry. Throws untrusted_metadata for a mount, io.
+/// What stands under a name in `dirfd`, without opening it: a symlink is described itself. nullopt
+/// if there is no such entry. Throws untrusted_metadata for a mount, io.
 [[nodiscard]] std::optional<FileInfo> entry_info(int dirfd, const std::string& name);
 
 /// Reads a small regular file of `dirfd` that its owner may have made hostile: O_PATH|O_NOFOLLOW,
@@ -84,6 +84,11 @@ struct NamedFile {
 /// renameat, fsync of the directory. On failure the temporary file is removed and the old file is
 /// as it was. Throws no_space, io, permission.
 void write_file_durably(int dirfd, const std::string& name, std::string_view contents, mode_t mode);
+
+/// Makes `name` in `dirfd`, durably and atomically, and never replaces anything: as
+/// write_file_durably, but the file goes to a name that must not exist. 0600, less what the umask
+/// takes. Throws exists, no_space, io, permission.
+void write_new_file_durably(int dirfd, const std::string& name, std::string_view contents);
 
 /// Temporary files of write_file_durably start so; a later writer under the lock may remove them.
 inline constexpr std::string_view kTemporaryPrefix = ".tmp-";

@@ -99,6 +99,10 @@ class UserStore {
   [[nodiscard]] std::optional<PolicyRecord> policy(const KeyIdentifier& id) const;
   [[nodiscard]] std::optional<ProtectorRecord> protector(const ProtectorId& id) const;
 
+  /// The same records as they are written down, after reading them as the two above do.
+  [[nodiscard]] std::optional<std::string> policy_text(const KeyIdentifier& id) const;
+  [[nodiscard]] std::optional<std::string> protector_text(const ProtectorId& id) const;
+
   /// The right to write: the flock on the user's directory. Released when it goes.
   class Lock {
    public:
