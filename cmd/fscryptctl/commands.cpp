@@ -14,6 +14,9 @@ constexpr Command kCommands[] = {
      run_status},
     {"change-passphrase", "replace a passphrase or key file", CommandGroup::everyday,
      run_change_passphrase},
+    {"backup", "save what unlocks the directories under a path", CommandGroup::metadata,
+     run_backup},
+    {"restore", "write the records of a backup back", CommandGroup::metadata, run_restore},
 };
 
 }  // namespace

@@ -33,5 +33,7 @@ int run_purge(Invocation& invocation);
 int run_list(Invocation& invocation);
 int run_status(Invocation& invocation);
 int run_change_passphrase(Invocation& invocation);
+int run_backup(Invocation& invocation);
+int run_restore(Invocation& invocation);
 
 }  // namespace fscryptctl
