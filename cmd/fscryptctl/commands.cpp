@@ -16,6 +16,7 @@ constexpr Command kCommands[] = {
      run_change_passphrase},
     {"backup", "save what unlocks the directories under a path", CommandGroup::metadata,
      run_backup},
+    {"check", "look for damage, and repair what is safe", CommandGroup::metadata, run_check},
     {"restore", "write the records of a backup back", CommandGroup::metadata, run_restore},
 };
 

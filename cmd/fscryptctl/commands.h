@@ -35,5 +35,6 @@ int run_status(Invocation& invocation);
 int run_change_passphrase(Invocation& invocation);
 int run_backup(Invocation& invocation);
 int run_restore(Invocation& invocation);
+int run_check(Invocation& invocation);
 
 }  // namespace fscryptctl

@@ -164,6 +164,7 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
       return "try sudo";
     case Errc::corrupt_metadata:
     case Errc::untrusted_metadata:
+      if (context.checking) return std::nullopt;
       return if_command(context, "check", "fscryptctl check");
     case Errc::newer_format:
       return "it needs a newer version of fscryptctl";

@@ -33,7 +33,8 @@ void look_through(Context& context, int directory, const std::string& path, int 
                   const DirectorySearch& search) {
   context.throw_if_interrupted();
   for (const std::string& name : directory_names(directory, static_cast<std::size_t>(-1)).names) {
-    const std::string entry = path + "/" + name;
+    std::string entry = path;
+    entry.append("/").append(name);
     // Independent of each other: one that is closed does not hide the rest.
     try {
       look_at_entry(context, directory, name, entry, depth, search);

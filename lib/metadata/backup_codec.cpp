@@ -55,13 +55,13 @@ void require_printable(std::string_view text) {
 
 /// The text before the last document, whose one line is the digest of all before that line.
 std::string_view without_digest(std::string_view text) {
-  const Error cut_off = corrupt("the backup is cut off or damaged");
-  if (text.size() < kDigestLine) throw cut_off;
+  const auto cut_off = [] { return corrupt("the backup is cut off or damaged"); };
+  if (text.size() < kDigestLine) throw cut_off();
   const std::string_view covered = text.substr(0, text.size() - kDigestLine);
   const std::string_view line = text.substr(covered.size());
   if (!line.starts_with(kDigestKey) || line.back() != '\n' || !covered.ends_with("\n---\n") ||
       line.substr(kDigestKey.size(), line.size() - kDigestKey.size() - 1) != digest_of(covered)) {
-    throw cut_off;
+    throw cut_off();
   }
   return covered.substr(0, covered.size() - kMark.size());
 }

@@ -74,6 +74,11 @@ std::optional<Id> id_from_file_name(std::string_view name) {
   return Id::from_hex(name);
 }
 
+StrayEntry::Kind kind_of_stray(std::string_view name) {
+  return name.starts_with(kTemporaryPrefix) ? StrayEntry::Kind::leftover
+                                            : StrayEntry::Kind::foreign;
+}
+
 /// One directory of records of one user; use it acting as the user.
 template <class Record>
 class RecordDirectory {
@@ -91,6 +96,20 @@ class RecordDirectory {
     auto found = open_private_directory(user_directory_, Kind<Record>::kDirectory, uid_, path_);
     if (found) fd_ = std::move(*found);
     return static_cast<bool>(fd_);
+  }
+
+  /// Adds what is no record.
+  void find_strays(Strays& strays, std::size_t limit) const {
+    const DirectoryNames found = directory_names(fd_.get(), UserStore::kNoLimit);
+    std::size_t count = 0;
+    for (const std::string& name : found.names) {
+      if (id_from_file_name<Id>(name)) continue;
+      if (count++ == limit) {
+        strays.complete = false;
+        return;
+      }
+      strays.entries.push_back({path_ + '/' + name, kind_of_stray(name), uid_});
+    }
   }
 
   void provide() {
@@ -263,6 +282,17 @@ template <class Record>
 void remove_leftovers(int user_directory, uid_t uid) {
   RecordDirectory<Record> directory(user_directory, uid);
   if (directory.open()) directory.remove_leftovers();
+}
+
+template <class Record>
+void find_strays(int user_directory, uid_t uid, Strays& strays, std::size_t limit) {
+  RecordDirectory<Record> directory(user_directory, uid);
+  // One that is not to be trusted is a finding of the listing.
+  try {
+    if (directory.open()) directory.find_strays(strays, limit);
+  } catch (const Error& error) {
+    if (error.code() != Errc::untrusted_metadata) throw;
+  }
 }
 
 /// What an interrupted trial of the ciphers left: a directory with an empty entry at the most. Its
@@ -438,6 +468,24 @@ std::optional<std::string> UserStore::policy_text(const KeyIdentifier& id) const
 
 std::optional<std::string> UserStore::protector_text(const ProtectorId& id) const {
   return read_record_text<ProtectorRecord>(directory_.get(), user_, id);
+}
+
+Strays UserStore::strays(std::size_t limit) const {
+  const ActAs acting(user_);
+  Strays strays;
+  const std::string path = user_path(user_.uid);
+  const DirectoryNames own = directory_names(directory_.get(), limit);
+  strays.complete = own.complete;
+  for (const std::string& name : own.names) {
+    if (name == Kind<PolicyRecord>::kDirectory || name == Kind<ProtectorRecord>::kDirectory)
+      continue;
+    strays.entries.push_back({path + '/' + name, kind_of_stray(name), user_.uid});
+  }
+  find_strays<PolicyRecord>(directory_.get(), user_.uid, strays, limit);
+  find_strays<ProtectorRecord>(directory_.get(), user_.uid, strays, limit);
+  std::sort(strays.entries.begin(), strays.entries.end(),
+            [](const StrayEntry& a, const StrayEntry& b) { return a.file < b.file; });
+  return strays;
 }
 
 UserStore::Lock UserStore::lock(const std::function<void()>& while_waiting,

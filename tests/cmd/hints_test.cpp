@@ -61,6 +61,7 @@ TEST_CASE("root is not told to use sudo", "[cmd][hints]") {
   CHECK(hint(Errc::not_enabled, "/home", root) == "fscryptctl setup /home --enable-encryption");
   CHECK(hint(Errc::other_users, "/team", root) == "fscryptctl lock --all-users /team");
   CHECK(hint(Errc::permission, "/p", root) == std::nullopt);
+  CHECK(hint(Errc::corrupt_metadata, "") == "fscryptctl check");
   CHECK(hint(Errc::conflict, "") == "--replace puts the backup's records in their place");
 }
 
