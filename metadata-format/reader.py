@@ -3,6 +3,7 @@
 
     reader.py POLICY.yaml PROTECTOR.yaml < FILE_WITH_PASSPHRASE_IN_ITS_FIRST_LINE
     reader.py --key-file KEY POLICY.yaml PROTECTOR.yaml
+    reader.py --backup BACKUP KEYIDENTIFIER < FILE_WITH_PASSPHRASE_IN_ITS_FIRST_LINE
 
 Prints the kernel's identifier of the policy key that comes out, which is the record's: otherwise
 it fails. The key itself is printed only with --show-key. Exit codes: 0 opened, 2 wrong usage,
@@ -27,6 +28,8 @@ import sys
 from typing import NamedTuple, Optional
 
 MAX_RECORD_SIZE = 16384
+MAX_BACKUP_SIZE = 64 << 20
+MAX_BACKUP_ENTRIES = 65536
 MAX_PATH_SIZE = 4096
 MAX_NAME_SIZE = 255
 LABEL = b"fscryptctl-wrap-1"
@@ -66,7 +69,8 @@ HEX = "[0-9A-Fa-f]"
 QUOTED = re.compile(
     rf'"(?:[ !#-\[\]-~]|\\(?:["\\]|x{HEX}{{2}}|u{HEX}{{4}}|U{HEX}{{8}}))*"')
 ESCAPE = re.compile(r"\\(?:([\"\\])|x(..)|u(.{4})|U(.{8}))")
-FIRST_BYTES = re.compile(rb"---\nformat: fscryptctl-(policy|protector)-([1-9][0-9]{0,8})\n")
+FIRST_BYTES = re.compile(
+    rb"---\nformat: fscryptctl-(policy|protector|backup)-([1-9][0-9]{0,8})\n")
 
 
 def unescape(match):
@@ -130,13 +134,17 @@ def require_not_empty(items):
         raise corrupt("a list has no items")
 
 
-def parse_record(data, kind):
-    """The two documents of a record of format 1."""
+def require_format(data, kind):
     first = FIRST_BYTES.match(data)
     if not first or first[1].decode() != kind:
-        raise corrupt("not a record of this kind")
+        raise corrupt("not a text of this kind")
     if int(first[2]) > 1:
         raise newer("format")
+
+
+def parse_record(data, kind):
+    """The two documents of a record of format 1."""
+    require_format(data, kind)
     if len(data) > MAX_RECORD_SIZE:
         raise corrupt("too long")
     if not data.endswith(b"\n") or not re.fullmatch(rb"[\n -~]*", data):
@@ -477,6 +485,66 @@ def read_protector(data):
     return Protector(identifier, name, wrappings)
 
 
+# Backups
+
+
+class Entry(NamedTuple):
+    uid: int
+    record: object  # Policy or Protector
+
+
+RECORD_KINDS = {"policy": read_policy, "protector": read_protector}
+MAX_UID = 2**32 - 2
+
+
+def read_backup_header(document):
+    """How many records there are."""
+    fields = Fields(parse_document(document))
+    fields.word("format")
+    checked_time(fields.word("created"))
+    if "filesystem" in fields:
+        fields.hexadecimal("filesystem", 16)
+    if "mount_point" in fields:
+        mount_point = fields.value("mount_point", Text)
+        if not mount_point.startswith(b"/") or len(mount_point) > MAX_PATH_SIZE or b"\0" in mount_point:
+            raise corrupt("a path is malformed")
+    records = fields.number("records", 1, MAX_BACKUP_ENTRIES)
+    fields.finish()
+    return records
+
+
+def read_entry(document, first, second):
+    fields = Fields(parse_document(document))
+    kind, uid = fields.word("kind"), fields.number("uid", 0, MAX_UID)
+    fields.finish()
+    if kind not in RECORD_KINDS:
+        raise corrupt("a record is of an unknown kind")
+    lines = ["---", *first, "---", *second, ""]
+    return Entry(uid, RECORD_KINDS[kind]("\n".join(lines).encode()))
+
+
+def read_backup(data):
+    """The entries of a backup."""
+    if len(data) > MAX_BACKUP_SIZE:
+        raise corrupt("too long")
+    require_format(data, "backup")
+    if not data.endswith(b"\n") or not re.fullmatch(rb"[\n -~]*", data):
+        raise corrupt("not lines of printable ASCII")
+    covered = data[:-len("sha256: \n") - 64]
+    if data != covered + b"sha256: " + hashlib.sha256(covered).hexdigest().encode() + b"\n":
+        raise corrupt("cut off or damaged")
+    documents = [[]]
+    for line in covered.decode().split("\n")[1:-1]:
+        documents.append([]) if line == "---" else documents[-1].append(line)
+    header, *rest, last = documents
+    if last or len(rest) != 3 * read_backup_header(header):
+        raise corrupt("too few or too many documents")
+    entries = [read_entry(*rest[i:i + 3]) for i in range(0, len(rest), 3)]
+    if len({(entry.uid, entry.record[0]) for entry in entries}) != len(entries):
+        raise corrupt("a record stands there twice")
+    return entries
+
+
 # Cryptography
 
 
@@ -705,30 +773,60 @@ def fail(code, message):
     return code
 
 
+def records_of_files(policy_path, protector_path):
+    """The policy, and the protector to open it with."""
+    policy = read_record(policy_path, read_policy, lambda record: record.key_identifier)
+    protector = read_record(protector_path, read_protector, lambda record: record.id)
+    return [(policy, [protector] if protector.id in policy.wrappings else [])]
+
+
+def records_of_backup(path, key_identifier):
+    """Every user's record of the policy, each with the protectors in the backup that open it."""
+    with open(path, "rb") as file:
+        entries = read_backup(file.read(MAX_BACKUP_SIZE + 1))
+    return [(entry.record, [other.record for other in entries
+                            if other.uid == entry.uid and isinstance(other.record, Protector)
+                            and other.record.id in entry.record.wrappings])
+            for entry in entries if isinstance(entry.record, Policy)
+            and entry.record.key_identifier.hex() == key_identifier]
+
+
+def open_any(records, secret, limit_mib):
+    """The policy key, or None."""
+    for policy, protectors in records:
+        for protector in protectors:
+            protector_key = open_protector(protector, secret, limit_mib)
+            if protector_key is not None:
+                return open_policy(policy, protector.id, protector_key)
+    return None
+
+
 def main():
-    parser = argparse.ArgumentParser(description="opens a policy record with a protector record")
-    parser.add_argument("policy", metavar="POLICY.yaml")
-    parser.add_argument("protector", metavar="PROTECTOR.yaml")
+    parser = argparse.ArgumentParser(
+        description="opens a policy record with a protector record, or from a backup",
+        usage="%(prog)s [options] POLICY.yaml PROTECTOR.yaml\n"
+              "       %(prog)s [options] --backup BACKUP KEYIDENTIFIER")
+    parser.add_argument("names", nargs="+", metavar="POLICY.yaml PROTECTOR.yaml",
+                        help="two records, or the key identifier of a policy in a backup")
+    parser.add_argument("--backup", metavar="BACKUP", help="a backup that holds the records")
     parser.add_argument("--key-file", metavar="FILE",
                         help="32 bytes instead of a passphrase; - is stdin")
     parser.add_argument("--show-key", action="store_true", help="print the policy key too")
     parser.add_argument("--kdf-limit", metavar="MIB", type=int,
                         help="allow hashing to take so much memory")
     arguments = parser.parse_args()
+    if len(arguments.names) != (1 if arguments.backup else 2):
+        parser.error("two records, or --backup and a key identifier")
     try:
-        policy = read_record(arguments.policy, read_policy, lambda record: record.key_identifier)
-        protector = read_record(arguments.protector, read_protector, lambda record: record.id)
-        if protector.id not in policy.wrappings:
-            return fail(4, "the policy has no wrapping by this protector")
-        secret = read_secret(arguments.key_file)
-        protector_key = open_protector(protector, secret, arguments.kdf_limit)
+        records = (records_of_backup(arguments.backup, *arguments.names) if arguments.backup
+                   else records_of_files(*arguments.names))
+        if not any(protectors for _, protectors in records):
+            return fail(4, "there is no policy with a wrapping by a protector that is here")
+        policy_key = open_any(records, read_secret(arguments.key_file), arguments.kdf_limit)
     except Refused as refused:
         return fail(9 if refused.reason == "kdf_limit" else 8, f"{refused.reason}: {refused}")
-    if protector_key is None:
-        return fail(3, "wrong_key: the secret does not open the protector")
-    policy_key = open_policy(policy, protector.id, protector_key)
     if policy_key is None:
-        return fail(3, "wrong_key: the protector key does not open the policy")
+        return fail(3, "wrong_key: the secret does not open it")
     print(f"key identifier {key_identifier_of(policy_key).hex()}")
     if arguments.show_key:
         print(f"policy key {policy_key.hex()}")

@@ -159,10 +159,12 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
     case Errc::policy_version:
       return std::nullopt;
     case Errc::permission:
+      if (context.foreign_backup) return "--user takes its records over for yourself";
       if (context.root) return std::nullopt;
       return "try sudo";
     case Errc::corrupt_metadata:
     case Errc::untrusted_metadata:
+      if (context.checking) return std::nullopt;
       return if_command(context, "check", "fscryptctl check");
     case Errc::newer_format:
       return "it needs a newer version of fscryptctl";
@@ -178,6 +180,10 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
       return std::nullopt;
     case Errc::kdf_limit:
       return "if you trust where it comes from: --kdf-limit MIB";
+    case Errc::exists:
+      return "choose another file name";
+    case Errc::conflict:
+      return if_command(context, "restore", "--replace puts the backup's records in their place");
     case Errc::unexpected:
     case Errc::interrupted:
       return std::nullopt;

@@ -18,6 +18,10 @@ struct HintContext {
   bool unlocked_now = false;
   /// The mount point with google/fscrypt's metadata, for not_managed.
   std::optional<std::string> google_fscrypt_mount{};
+  /// A backup holds nothing of the caller's own (set with the permission error that says so).
+  bool foreign_backup = false;
+  /// The command is `check` itself, which tells what to do about each finding.
+  bool checking = false;
   /// A key file did not hold a key (set with the usage error that says so).
   bool malformed_key_file = false;
 

@@ -134,6 +134,10 @@ ErrcInfo errc_info(Errc code) noexcept {
       return {"refused", "in_use", 9};
     case Errc::kdf_limit:
       return {"refused", "kdf_limit", 9};
+    case Errc::exists:
+      return {"refused", "exists", 9};
+    case Errc::conflict:
+      return {"refused", "conflict", 9};
     case Errc::unexpected:
       return {"unexpected", "unexpected", 10};
     case Errc::interrupted:

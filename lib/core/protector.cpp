@@ -1,10 +1,9 @@
 #include "fscryptctl/core/protector.h"
 
 #include <algorithm>
-#include <array>
-#include <ctime>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/base/utc_time.h"
 #include "fscryptctl/crypto/key_identifier.h"
 #include "fscryptctl/crypto/random.h"
 
@@ -35,15 +34,6 @@ std::vector<Method> methods_of(const std::vector<ProtectorRecord>& records) {
     }
   }
   return methods;
-}
-
-std::string now_rfc3339() {
-  const std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  ::gmtime_r(&now, &utc);
-  std::array<char, 32> text{};
-  const std::size_t size = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return {text.data(), size};
 }
 
 ProtectorWrapping wrap_with_secret(const Secret& secret, const ProtectorRecord& record,

@@ -196,16 +196,6 @@ void look_up_records(Context& context, const Filesystem& filesystem, const KeyId
   status.directory->damaged = !status.damaged.empty() && status.directory->protectors.empty();
 }
 
-bool is_mount_point(const Context& context, const std::string& path) {
-  const NamedFile file = open_named(path);
-  const Mount* mount = find_mount(context.mounts, file.info.mount_id);
-  if (mount == nullptr) return false;
-  const UniqueFd root(::open(mount->mount_point.c_str(), O_PATH | O_CLOEXEC));
-  if (!root) return false;
-  const FileInfo info = file_info(root.get());
-  return info.inode == file.info.inode && info.mount_id == file.info.mount_id;
-}
-
 }  // namespace
 
 bool ProtectorStatus::has_recovery_key() const { return opens_with_recovery_key(summary); }

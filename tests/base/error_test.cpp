@@ -72,6 +72,8 @@ TEST_CASE("the reasons that scripts rely on keep their names and codes") {
       {Errc::already_encrypted, "refused", "already_encrypted"},
       {Errc::in_use, "refused", "in_use"},
       {Errc::kdf_limit, "refused", "kdf_limit"},
+      {Errc::exists, "refused", "exists"},
+      {Errc::conflict, "refused", "conflict"},
       {Errc::unexpected, "unexpected", "unexpected"},
       {Errc::interrupted, "interrupted", "interrupted"},
   }));

@@ -61,6 +61,8 @@ TEST_CASE("root is not told to use sudo", "[cmd][hints]") {
   CHECK(hint(Errc::not_enabled, "/home", root) == "fscryptctl setup /home --enable-encryption");
   CHECK(hint(Errc::other_users, "/team", root) == "fscryptctl lock --all-users /team");
   CHECK(hint(Errc::permission, "/p", root) == std::nullopt);
+  CHECK(hint(Errc::corrupt_metadata, "") == "fscryptctl check");
+  CHECK(hint(Errc::conflict, "") == "--replace puts the backup's records in their place");
 }
 
 TEST_CASE("who forgot the passphrase of an unlocked directory is told how to save the files",
@@ -131,6 +133,8 @@ const std::vector<Errc> kAll = {
     Errc::already_encrypted,
     Errc::in_use,
     Errc::kdf_limit,
+    Errc::exists,
+    Errc::conflict,
     Errc::unexpected,
     Errc::interrupted,
 };

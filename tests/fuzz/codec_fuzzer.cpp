@@ -14,6 +14,8 @@
 #include "../../lib/metadata/strict_yaml.h"
 #include "../metadata/same_tree.h"
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/crypto/digest.h"
+#include "fscryptctl/metadata/backup_codec.h"
 #include "fscryptctl/metadata/yaml_codec.h"
 
 namespace {
@@ -63,6 +65,19 @@ void check_document(std::string_view document) {
   require(same_tree(ours, yaml::read_document(document)));
 }
 
+void check_backup(std::string_view text) {
+  const Backup backup = parse_backup(text);
+  require(emit(parse_backup(emit(backup))) == emit(backup));
+}
+
+/// The same with the digest that fits, so that what comes after it is tried, too.
+std::string with_digest(std::string_view text) {
+  std::string whole(text);
+  whole += "---\n";
+  const std::string digest = to_hex(sha256_of(as_bytes(whole)));
+  return whole + "sha256: " + digest + "\n";
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -77,5 +92,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   read([&] { (void)parse_protector_summary(text); });
   read([&] { check_policy(text); });
   read([&] { check_protector(text); });
+  read([&] { check_backup(text); });
+  read([&] { check_backup(with_digest(text)); });
   return 0;
 }

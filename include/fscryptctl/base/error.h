@@ -55,6 +55,8 @@ enum class Errc {
   already_encrypted,
   in_use,
   kdf_limit,
+  exists,
+  conflict,
   // code "unexpected", exit 10
   unexpected,
   // code "interrupted", exit 128 + signal
