@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "admin.h"
 #include "commands.h"
 #include "report.h"
@@ -41,6 +43,19 @@ std::string path_word(const PathState& path) {
   return path.path;
 }
 
+/// People look for directories, not for keys.
+std::vector<const PolicyStatus*> by_first_path(const std::vector<PolicyStatus>& policies) {
+  std::vector<const PolicyStatus*> sorted;
+  for (const PolicyStatus& policy : policies) sorted.push_back(&policy);
+  const auto first = [](const PolicyStatus* policy) {
+    return policy->paths.empty() ? std::string() : policy->paths.front().path;
+  };
+  std::stable_sort(sorted.begin(), sorted.end(), [&](const PolicyStatus* a, const PolicyStatus* b) {
+    return first(a) < first(b);
+  });
+  return sorted;
+}
+
 void show_list(Output& out, const MountStatus& status) {
   report_damage(out, status.damaged);
   out.json()["policies"] = json_list(status.policies);
@@ -48,7 +63,8 @@ void show_list(Output& out, const MountStatus& status) {
     return out.note("no policies on " + printable(status.filesystem.mount_point));
   }
   Table table({"POLICY", "STATE", "USER", "OPENS WITH", "DIRECTORIES"});
-  for (const PolicyStatus& policy : status.policies) {
+  for (const PolicyStatus* shown : by_first_path(status.policies)) {
+    const PolicyStatus& policy = *shown;
     std::vector<std::string> cells{policy.summary.key_identifier.hex(), key_word(policy.key),
                                    policy.user, names_of(protectors_of(policy, status)), "-"};
     for (const PathState& path : policy.paths) {

@@ -389,6 +389,7 @@ def test_noting_it_never_fails_or_delays_an_unlock(disk, private, run, mine, bac
     run.ok(["unlock", disk / "moved", "--passphrase-file", mine], timeout=5)
     run.ok(["lock", disk / "moved"])
     holder.kill()
+    holder.wait()
     disk.unmount()
     disk.mount("ro")
     run.ok(["unlock", disk / "moved", "--passphrase-file", mine])

