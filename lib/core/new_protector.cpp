@@ -80,12 +80,10 @@ bool require_copy_opens(const UserStore& store, const std::string& mount_point, 
   if (!copy) return false;
   const std::optional<ProtectorKey> key = opener.try_known(*copy);
   if (key && equal_secrets(key->secret(), protector.key.secret())) return true;
-  throw Error(Errc::wrong_key, "the copy of protector " + in_quotes(copy->summary.name) + " on " +
-                                   printable(mount_point) +
-                                   " still opens with a previous secret: fscryptctl "
-                                   "change-passphrase --protector " +
-                                   summary.id.hex() + " --mount MOUNTPOINT brings it up to date")
-      .with_path(mount_point);
+  throw Error(Errc::stale_copy, "the copy of protector " + in_quotes(copy->summary.name) + " on " +
+                                    printable(mount_point) + " still opens with a previous secret")
+      .with_path(mount_point)
+      .with_candidates({summary.id.hex()});
 }
 
 }  // namespace fscryptctl

@@ -67,6 +67,7 @@ class Rotation {
     context_.throw_if_interrupted();
     if (!write_first()) return std::nullopt;
     std::vector<bool> written;
+    written.reserve(others.size());
     for (const Place& other : others) written.push_back(move_elsewhere(other));
     context_.throw_if_interrupted();
     if (!finish_chosen()) return std::nullopt;

@@ -325,8 +325,9 @@ def test_a_copy_left_behind_is_never_relied_on_and_heals(disk, disk2, private, b
             # The previous passphrase was given too, and opens the copy: nothing to add.
             assert result.rc in (0, WRONG_KEY) and not result.json()["changed"]
         else:
-            assert result.rc == WRONG_KEY, result
-            assert "change-passphrase" in result.json()["error"]["message"]
+            error = result.json()["error"]
+            assert result.rc == WRONG_KEY and error["reason"] == "stale_copy", result
+            assert "change-passphrase --protector" in error["hint"] and str(disk2) in error["hint"]
     assert not (disk2 / "new").exists()
     assert opens(run, both, mine) and not opens(run, both, other)
     # What is written where only the newer one is known leaves it and says so.
