@@ -46,6 +46,7 @@ std::string path_word(const PathState& path) {
 /// People look for directories, not for keys.
 std::vector<const PolicyStatus*> by_first_path(const std::vector<PolicyStatus>& policies) {
   std::vector<const PolicyStatus*> sorted;
+  sorted.reserve(policies.size());
   for (const PolicyStatus& policy : policies) sorted.push_back(&policy);
   const auto first = [](const PolicyStatus* policy) {
     return policy->paths.empty() ? std::string() : policy->paths.front().path;

@@ -42,7 +42,6 @@ class Addition {
       : context_(context),
         policy_(policy),
         request_(request),
-        existing_(existing),
         other_(other),
         opener_(existing, context),
         other_opener_(other, context) {}
@@ -196,7 +195,6 @@ class Addition {
   Context& context_;
   NamedPolicy& policy_;
   const AddRequest& request_;
-  SecretProvider& existing_;
   SecretProvider& other_;
   Opener opener_;
   Opener other_opener_;
