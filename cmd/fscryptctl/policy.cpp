@@ -121,6 +121,14 @@ class OtherSecrets final : public SecretProvider {
   bool taken_ = false;
 };
 
+/// With a path --mount is where the protector is looked up, with a key identifier both are.
+void look_up_on_mount(const Invocation& invocation, const std::string& policy,
+                      std::string& protector) {
+  const std::optional<std::string>& mount = invocation.globals.mount;
+  if (!mount || KeyIdentifier::from_hex(policy)) return;
+  if (!split_protector_name(protector).mount) protector.insert(0, *mount + ":");
+}
+
 struct AddArguments {
   std::string policy;
   std::optional<std::string> source;
@@ -200,6 +208,7 @@ int run_policy_add_protector(Invocation& invocation) {
   invocation.add_kdf_limit_option(app);
   invocation.parse(app);
   check(arguments);
+  if (request.protector) look_up_on_mount(invocation, arguments.policy, *request.protector);
   Context context = invocation.make_context();
   request.source =
       source_of_new(context, arguments.source, arguments.secrets.new_key_file.has_value());
@@ -230,6 +239,7 @@ int run_policy_remove_protector(Invocation& invocation) {
   add_data_loss_option(app, wishes);
   invocation.add_mount_option(app);
   invocation.parse(app);
+  look_up_on_mount(invocation, text, protector);
   Context context = invocation.make_context();
   const NamedPolicy policy =
       find_named_policy(context, text, invocation.globals.mount.value_or("."));
@@ -247,7 +257,7 @@ int run_policy_remove_protector(Invocation& invocation) {
       "reencrypt");
   if (!taken.opens_others) {
     out.note("it opens nothing here now; to remove it: fscryptctl protector remove " +
-             taken.id.hex());
+             taken.id.hex() + " --mount " + shell_quoted(policy.filesystem.mount().mount_point));
   }
   return out.exit_code();
 }

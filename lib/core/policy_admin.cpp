@@ -326,6 +326,8 @@ TakenProtector remove_policy_protector(Context& context, const NamedPolicy& poli
     }
     if (!guard.permits(losing(*record))) continue;
     const bool stays = take_way(policy.store, lock, *record, named.id);
+    context.explain((stays ? "wrote the record of policy " : "removed the record of policy ") +
+                    key.hex());
     return {named.id, named.name, !stays, opens_others(policy, named.id)};
   }
   changed_all_the_time();

@@ -244,6 +244,7 @@ class Rotation {
     bool complete = all.damaged.empty();
     for (const PolicySummary& policy : all.records) {
       if (!needs(policy, old_id_)) continue;
+      context_.throw_if_interrupted();
       // Another loop over independent records.
       try {
         complete = move_policy(store, lock, policy.key_identifier) && complete;
@@ -265,6 +266,7 @@ class Rotation {
     drop_way(policy.record, old_id_);
     add_way(policy, *new_);
     store.write(lock, policy.record);
+    context_.explain("wrote the record of policy " + key.hex());
     moved_.insert(key);
     return true;
   }

@@ -219,6 +219,14 @@ def test_a_protector_taken_from_a_policy_stays_itself(disk, private, key, run, a
     assert take(private, "mine").rc == NOT_FOUND
 
 
+def test_a_protector_is_looked_up_where_it_is_said(disk, disk2, private, both, run, add, take, mine, other):
+    add(both, *new("other", mine, other))
+    run.ok(["protector", "rename", "mine", "renamed", "--mount", disk2])
+    assert take(both, "mine").rc == NOT_FOUND
+    assert take(both, "mine", "--mount", disk).rc == 0
+    assert protectors(run, both) == ["other"]
+
+
 def test_what_it_says_about_who_knew_the_secret(private, run, add, mine, other):
     add(private, *new("other", mine, other))
     result = run.ok(["policy", "remove-protector", private, "--protector", "mine"])
@@ -303,6 +311,7 @@ def test_a_protector_of_another_disk_is_copied(disk, disk2, private, run, add, m
     disk.unmount()
     assert opens(run, disk2 / "d", mine) and opens(run, disk2 / "d", other)
     disk.mount()
+    assert add(disk2 / "d", "--protector", "mine", "--mount", disk, "--passphrase-file", mine).json()["ok"]
     assert add(disk2 / "d", "--protector", f"{disk}:mine", "--passphrase-file", mine).json()["changed"] is False
 
 
