@@ -137,7 +137,9 @@ def test_a_policy_that_cannot_be_read_stops_it_before_anything_changes(disk, pri
     run.ok(["encrypt", disk / "d", "--create", "--protector", "mine", "--passphrase-file", mine])
     key = kernel.get_policy(disk / "d").key_identifier
     record = disk / RECORDS / f"0/policies/{key}.yaml"
-    for bad in ("rubbish\n", record.read_text().replace("mac: ", "mac: 0")):
+    mac = next(line for line in record.read_text().splitlines() if "mac: " in line)
+    changed = record.read_text().replace(mac, mac[:-64] + "0" * 64)
+    for bad in ("rubbish\n", record.read_text().replace("mac: ", "mac: 0"), changed):
         good = record.read_text()
         before = protectors(run, disk)
         record.write_text(bad)
@@ -156,6 +158,19 @@ def test_a_copy_of_another_protector_that_bears_the_mark_is_not_taken_up(disk, p
     answer = rotate().json()
     assert answer["protector"]["id"] != other["id"]
     assert opens(run, private, mine) and opens(run, disk2 / "d", mine)
+
+
+def test_a_mark_on_a_hostile_disk_removes_nothing_and_stops_nothing(disk, private, disk2, run, rotate, mine, other):
+    for name, file in (("same secret", mine), ("other secret", other)):
+        spare = run.ok(["protector", "create", disk, "--name", name, "--passphrase-file", file,
+                        "--json"])["protector"]["id"]
+        before = protectors(run, disk)
+        run.ok(["protector", "rename", before["mine"], f"mine (rotated from {spare})", "--mount", disk2])
+        answer = rotate().json()
+        assert answer["previous_id"] == before["mine"] and answer["finished_earlier"] is False
+        after = protectors(run, disk)
+        assert after == {**before, "mine": answer["protector"]["id"]}
+        assert opens(run, private, mine) and opens(run, disk2 / "d", mine)
 
 
 # cut off
