@@ -128,6 +128,10 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
       return "make a directory below it and encrypt that";
     case Errc::wrong_key:
       return for_wrong_key(error, context);
+    case Errc::stale_copy:
+      return "give the previous secret to: fscryptctl change-passphrase --protector " +
+             (error.candidates().empty() ? std::string("P") : error.candidates().front()) +
+             " --mount " + path_or(error, "MOUNTPOINT");
     case Errc::no_such_path:
     case Errc::no_such_user:
       return std::nullopt;

@@ -29,7 +29,7 @@ struct HintContext {
 };
 
 /// The next step after this error, or nullopt. What Error::path() is for:
-/// - not_enabled, not_set_up: the mount point
+/// - not_enabled, not_set_up, stale_copy (its candidate is the protector's id): the mount point
 /// - no_such_policy, metadata errors: the path or record, not used
 /// - everything else: the path as the user named it
 [[nodiscard]] std::optional<std::string> hint_for(const Error& error, const HintContext& context);

@@ -44,7 +44,7 @@ struct EncryptResult {
 /// an interruption finishes it: an empty directory whose policy has a record that the secret opens
 /// is adopted, and so are records that were written for it before.
 /// Throws usage, not_a_directory, filesystem_root, not_set_up, not_enabled, filesystem, mode,
-/// not_empty, already_encrypted, wrong_key, permission, no_space, key_quota, io.
+/// not_empty, already_encrypted, wrong_key, stale_copy, permission, no_space, key_quota, io.
 [[nodiscard]] EncryptResult encrypt_directory(Context& context, const EncryptRequest& request,
                                               SecretProvider& secrets);
 

@@ -21,7 +21,7 @@ struct PolicyChoice {
 /// Finds the policy that `request.policy` names, or makes one, opened by the protectors that the
 /// request names or by a new one. A protector, and a policy meant for this very directory, that an
 /// interrupted earlier run left are taken up if the new secret opens them.
-/// Throws usage, ambiguous, no_such_policy, no_such_protector, wrong_key, kdf_limit.
+/// Throws usage, ambiguous, no_such_policy, no_such_protector, wrong_key, stale_copy, kdf_limit.
 [[nodiscard]] PolicyChoice choose_policy(Context& context, const Filesystem& filesystem,
                                          const UserStore& store, const TargetDirectory& target,
                                          const EncryptRequest& request, SecretProvider& secrets,
