@@ -9,7 +9,7 @@
 
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/base/utc_time.h"
-#include "fscryptctl/core/directory_search.h"
+#include "fscryptctl/core/encrypted_directories.h"
 #include "fscryptctl/core/users.h"
 #include "fscryptctl/metadata/yaml_codec.h"
 
@@ -132,7 +132,7 @@ std::vector<Seen> search(Context& context, int directory, const std::string& pat
                          BackupContents& contents) {
   std::vector<Seen> seen;
   const std::string prefix = path.substr(0, path.find_last_not_of('/') + 1);
-  search_directories(
+  search_encrypted_directories(
       context, directory, prefix,
       {[&](const std::string& found, const KernelPolicy& policy) {
          const auto* key = std::get_if<KeyIdentifier>(&policy.key);

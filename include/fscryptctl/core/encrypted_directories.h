@@ -9,7 +9,7 @@
 namespace fscryptctl {
 
 /// Who wants to know what a search comes across.
-struct DirectorySearch {
+struct EncryptedDirectorySearch {
   /// An encrypted directory. It is not entered: all below has the same key.
   std::function<void(const std::string& path, const KernelPolicy& policy)> encrypted;
   /// One that cannot be looked into: closed to this user, a mount, too deep.
@@ -18,7 +18,7 @@ struct DirectorySearch {
 
 /// Looks through everything below an open directory, whose path is `path`, on the same mount and
 /// through no symlink. Throws interrupted, io.
-void search_directories(Context& context, int directory, const std::string& path,
-                        const DirectorySearch& search);
+void search_encrypted_directories(Context& context, int directory, const std::string& path,
+                                  const EncryptedDirectorySearch& search);
 
 }  // namespace fscryptctl

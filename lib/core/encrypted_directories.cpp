@@ -1,4 +1,4 @@
-#include "fscryptctl/core/directory_search.h"
+#include "fscryptctl/core/encrypted_directories.h"
 
 #include <sys/stat.h>
 
@@ -12,10 +12,10 @@ namespace {
 constexpr int kMaxDepth = 512;
 
 void look_through(Context& context, int directory, const std::string& path, int depth,
-                  const DirectorySearch& search);
+                  const EncryptedDirectorySearch& search);
 
 void look_at_entry(Context& context, int directory, const std::string& name,
-                   const std::string& path, int depth, const DirectorySearch& search) {
+                   const std::string& path, int depth, const EncryptedDirectorySearch& search) {
   const std::optional<FileInfo> info = entry_info(directory, name);
   if (!info || !S_ISDIR(info->mode)) return;
   const std::optional<UniqueFd> child = open_directory_beneath(directory, name);
@@ -30,7 +30,7 @@ void look_at_entry(Context& context, int directory, const std::string& name,
 }
 
 void look_through(Context& context, int directory, const std::string& path, int depth,
-                  const DirectorySearch& search) {
+                  const EncryptedDirectorySearch& search) {
   context.throw_if_interrupted();
   for (const std::string& name : directory_names(directory, static_cast<std::size_t>(-1)).names) {
     std::string entry = path;
@@ -49,8 +49,8 @@ void look_through(Context& context, int directory, const std::string& path, int 
 
 }  // namespace
 
-void search_directories(Context& context, int directory, const std::string& path,
-                        const DirectorySearch& search) {
+void search_encrypted_directories(Context& context, int directory, const std::string& path,
+                                  const EncryptedDirectorySearch& search) {
   look_through(context, directory, path, 0, search);
 }
 
