@@ -479,7 +479,8 @@ Strays UserStore::strays(std::size_t limit) const {
   for (const std::string& name : own.names) {
     if (name == Kind<PolicyRecord>::kDirectory || name == Kind<ProtectorRecord>::kDirectory)
       continue;
-    strays.entries.push_back({path + '/' + name, kind_of_stray(name), user_.uid});
+    std::string file = path;
+    strays.entries.push_back({file.append("/").append(name), kind_of_stray(name), user_.uid});
   }
   find_strays<PolicyRecord>(directory_.get(), user_.uid, strays, limit);
   find_strays<ProtectorRecord>(directory_.get(), user_.uid, strays, limit);
