@@ -14,6 +14,8 @@ constexpr Command kCommands[] = {
      run_status},
     {"change-passphrase", "replace a passphrase or key file", CommandGroup::everyday,
      run_change_passphrase},
+    {"share", "seal a directory's key for another user", CommandGroup::protectors, run_share},
+    {"accept", "take what another user has shared", CommandGroup::protectors, run_accept},
     {"backup", "save what unlocks the directories under a path", CommandGroup::metadata,
      run_backup},
     {"check", "look for damage, and repair what is safe", CommandGroup::metadata, run_check},

@@ -33,6 +33,8 @@ int run_purge(Invocation& invocation);
 int run_list(Invocation& invocation);
 int run_status(Invocation& invocation);
 int run_change_passphrase(Invocation& invocation);
+int run_share(Invocation& invocation);
+int run_accept(Invocation& invocation);
 int run_backup(Invocation& invocation);
 int run_restore(Invocation& invocation);
 int run_check(Invocation& invocation);
