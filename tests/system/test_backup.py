@@ -7,7 +7,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -418,29 +417,6 @@ def test_others_go_on_when_one_user_s_metadata_is_in_disorder(disk, run, encrypt
     assert {one["uid"] for one in result.json()["restored"]} == {bob.uid}
     assert {one["uid"] for one in result.json()["failed"]} == {alice.uid}
     assert run.ok(["status", place, "--json"], user=bob)["managed"] is True
-
-
-def test_killed_at_any_moment_it_is_done_or_not(disk, run, encrypt, scratch):
-    encrypt(harness.ROOT)
-    run.ok(["backup", disk, "--output", scratch / "good"])
-    started = time.monotonic()
-    run.ok(["backup", disk, "--output", scratch / "timed"])
-    took = time.monotonic() - started
-    outcomes = set()
-    for attempt in range(30):
-        output = scratch / f"b{attempt}"
-        process = run.start(["backup", str(disk), "--output", str(output)],
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(took * attempt / 25)
-        process.kill()
-        process.wait()
-        outcomes.add(output.exists())
-        if output.exists():
-            assert len(output.read_bytes()) == len((scratch / "good").read_bytes())
-            run.ok(["restore", output, "--mount", disk, "--dry-run"])
-        else:
-            run.ok(["backup", disk, "--output", output])
-    assert outcomes == {True, False}
 
 
 def test_without_the_right_to_make_a_directory_there(filesystem, set_up, run, passphrase_file, alice,

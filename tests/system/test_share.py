@@ -6,7 +6,6 @@ import re
 import stat
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -260,30 +259,6 @@ def test_what_an_interrupted_run_left_is_taken_up(disk, run, share, bob, key_fil
     result = run(["accept", file, "--new-key-file", other, "--name", "theirs", "--json"], user=bob,
                  stdin=code.encode())
     assert result.rc == 2 and "named theirs" in result.json()["error"]["message"]
-
-
-def test_killed_at_any_moment_it_can_be_run_again(disk, run, share, bob, key_file):
-    file, code = share()
-    key = key_file(name="bobs-key", owner=bob)
-    how = ["accept", str(file), "--new-key-file", str(key), "--name", "theirs", "--code-file",
-           str(file) + "-code"]
-    outcomes = set()
-    for attempt in range(25):
-        for kind in ("policies", "protectors"):
-            if (disk / USERS / "1001" / kind).exists():
-                for record in (disk / USERS / "1001" / kind).iterdir():
-                    record.unlink()
-        process = run.start(how, user=bob, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                            stdin=subprocess.DEVNULL)
-        time.sleep(0.002 * attempt)
-        process.kill()
-        process.wait()
-        policies = disk / USERS / "1001/policies"
-        outcomes.add(policies.exists() and any(policies.glob("*.yaml")))
-        run.ok(how, user=bob)
-        run.ok(["unlock", disk / "team", "--dry-run", "--key-file", key], user=bob)
-        assert len(list((disk / USERS / "1001/protectors").glob("*.yaml"))) == 1
-    assert outcomes == {True, False}
 
 
 def test_the_secret_is_always_asked(run, team, scratch, alice, bob):
