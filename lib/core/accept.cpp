@@ -34,11 +34,14 @@ std::optional<std::string> seen_hint(const Context& context, const Filesystem& f
   return std::nullopt;
 }
 
+/// Anybody can give a disk of her own any UUID: only root's disks and the user's own count.
 std::vector<Filesystem> candidates_for(const Context& context, const SharedPolicy& shared) {
   std::vector<Filesystem> candidates;
   if (shared.filesystem) {
     for (Filesystem& filesystem : local_filesystems(context)) {
-      if (!filesystem.trusted() || filesystem.uuid() != shared.filesystem) continue;
+      const uid_t owner = filesystem.trusted_owner().uid;
+      const bool fit = owner == 0 || owner == context.user_without_path().uid;
+      if (!fit || filesystem.uuid() != shared.filesystem) continue;
       candidates.push_back(std::move(filesystem));
     }
   }
