@@ -4,6 +4,7 @@
     reader.py POLICY.yaml PROTECTOR.yaml < FILE_WITH_PASSPHRASE_IN_ITS_FIRST_LINE
     reader.py --key-file KEY POLICY.yaml PROTECTOR.yaml
     reader.py --backup BACKUP KEYIDENTIFIER < FILE_WITH_PASSPHRASE_IN_ITS_FIRST_LINE
+    reader.py --share SHARE < FILE_WITH_THE_ONE_TIME_CODE_IN_ITS_FIRST_LINE
 
 Prints the kernel's identifier of the policy key that comes out, which is the record's: otherwise
 it fails. The key itself is printed only with --show-key. Exit codes: 0 opened, 2 wrong usage,
@@ -70,7 +71,7 @@ QUOTED = re.compile(
     rf'"(?:[ !#-\[\]-~]|\\(?:["\\]|x{HEX}{{2}}|u{HEX}{{4}}|U{HEX}{{8}}))*"')
 ESCAPE = re.compile(r"\\(?:([\"\\])|x(..)|u(.{4})|U(.{8}))")
 FIRST_BYTES = re.compile(
-    rb"---\nformat: fscryptctl-(policy|protector|backup)-([1-9][0-9]{0,8})\n")
+    rb"---\nformat: fscryptctl-(policy|protector|backup|share)-([1-9][0-9]{0,8})\n")
 
 
 def unescape(match):
@@ -523,11 +524,11 @@ def read_entry(document, first, second):
     return Entry(uid, RECORD_KINDS[kind]("\n".join(lines).encode()))
 
 
-def read_backup(data):
-    """The entries of a backup."""
-    if len(data) > MAX_BACKUP_SIZE:
+def sealed_documents(data, kind, max_size):
+    """The documents before the digest, as lists of lines."""
+    require_format(data, kind)
+    if len(data) > max_size:
         raise corrupt("too long")
-    require_format(data, "backup")
     if not data.endswith(b"\n") or not re.fullmatch(rb"[\n -~]*", data):
         raise corrupt("not lines of printable ASCII")
     covered = data[:-len("sha256: \n") - 64]
@@ -535,14 +536,78 @@ def read_backup(data):
         raise corrupt("cut off or damaged")
     documents = [[]]
     for line in covered.decode().split("\n")[1:-1]:
-        documents.append([]) if line == "---" else documents[-1].append(line)
-    header, *rest, last = documents
-    if last or len(rest) != 3 * read_backup_header(header):
+        if line == "---":
+            documents.append([])
+        else:
+            documents[-1].append(line)
+    if documents.pop():
+        raise corrupt("the digest is no document of its own")
+    return documents
+
+
+def read_backup(data):
+    """The entries of a backup."""
+    header, *rest = sealed_documents(data, "backup", MAX_BACKUP_SIZE) or [[]]
+    if len(rest) != 3 * read_backup_header(header):
         raise corrupt("too few or too many documents")
     entries = [read_entry(*rest[i:i + 3]) for i in range(0, len(rest), 3)]
     if len({(entry.uid, entry.record[0]) for entry in entries}) != len(entries):
         raise corrupt("a record stands there twice")
     return entries
+
+
+# Shares
+
+
+class Share(NamedTuple):
+    key_identifier: bytes
+    paths: list
+    modes: tuple
+    wrapped: WrappedKey
+
+
+def read_share(data):
+    documents = sealed_documents(data, "share", MAX_RECORD_SIZE)
+    if len(documents) != 1:
+        raise corrupt("too few or too many documents")
+    fields = Fields(parse_document(documents[0]))
+    fields.word("format")
+    checked_time(fields.word("created"))
+    identifier = fields.hexadecimal("key_identifier", 16)
+    if "filesystem" in fields:
+        fields.hexadecimal("filesystem", 16)
+    paths = [read_path(item) for item in fields.list("paths", 0, 16)]
+    modes = read_modes(fields)
+    fields.name("algorithm", {"fscryptctl-wrap-1"})
+    wrapped = read_wrapped_key(fields, 64)
+    fields.finish()
+    return Share(identifier, paths, modes, wrapped)
+
+
+BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+LOOK_ALIKES = str.maketrans("OIL", "011", " -\t\r\n")
+
+
+def code_check(code):
+    return hashlib.sha256(b"fscryptctl-share-check-1\0" + code).digest()[:4]
+
+
+def write_share_code(code):
+    number = int.from_bytes(code + code_check(code), "big")
+    text = "".join(BASE32[number >> shift & 31] for shift in range(155, -1, -5))
+    return "-".join(text[i:i + 4] for i in range(0, 32, 4))
+
+
+def read_share_code(text):
+    """The 16 bytes, or None if it is mistyped."""
+    characters = text.upper().translate(LOOK_ALIKES)
+    if len(characters) != 32 or not set(characters) <= set(BASE32):
+        return None
+    number = 0
+    for character in characters:
+        number = number << 5 | BASE32.index(character)
+    data = number.to_bytes(20, "big")
+    return data[:16] if code_check(data[:16]) == data[16:] else None
 
 
 # Cryptography
@@ -743,6 +808,19 @@ def open_policy(policy, protector_id, protector_key):
     return key if key is not None and key_identifier_of(key) == policy.key_identifier else None
 
 
+def share_context(share):
+    return (field(LABEL) + field(b"shared-policy-key") + field(share.key_identifier) +
+            field(b"share-code") + integer(0) + kdf_fields(None) +
+            b"".join(integer(number) for number in share.modes) + field(b""))
+
+
+def open_share(share, code):
+    """The policy key, or None."""
+    wrapping_key = hkdf("sha256", code, b"", b"fscryptctl-share-code-1", 32)
+    key = unwrap(wrapping_key, share_context(share), share.wrapped)
+    return key if key is not None and key_identifier_of(key) == share.key_identifier else None
+
+
 # The command
 
 
@@ -791,6 +869,14 @@ def records_of_backup(path, key_identifier):
             and entry.record.key_identifier.hex() == key_identifier]
 
 
+def open_share_file(path):
+    """The policy key, or None; the code comes from standard input."""
+    with open(path, "rb") as file:
+        share = read_share(file.read(MAX_RECORD_SIZE + 1))
+    code = read_share_code(sys.stdin.readline())
+    return None if code is None else open_share(share, code)
+
+
 def open_any(records, secret, limit_mib):
     """The policy key, or None."""
     for policy, protectors in records:
@@ -805,24 +891,29 @@ def main():
     parser = argparse.ArgumentParser(
         description="opens a policy record with a protector record, or from a backup",
         usage="%(prog)s [options] POLICY.yaml PROTECTOR.yaml\n"
-              "       %(prog)s [options] --backup BACKUP KEYIDENTIFIER")
-    parser.add_argument("names", nargs="+", metavar="POLICY.yaml PROTECTOR.yaml",
+              "       %(prog)s [options] --backup BACKUP KEYIDENTIFIER\n"
+              "       %(prog)s [options] --share SHARE")
+    parser.add_argument("names", nargs="*", metavar="POLICY.yaml PROTECTOR.yaml",
                         help="two records, or the key identifier of a policy in a backup")
     parser.add_argument("--backup", metavar="BACKUP", help="a backup that holds the records")
+    parser.add_argument("--share", metavar="SHARE", help="a share, which a one-time code opens")
     parser.add_argument("--key-file", metavar="FILE",
                         help="32 bytes instead of a passphrase; - is stdin")
     parser.add_argument("--show-key", action="store_true", help="print the policy key too")
     parser.add_argument("--kdf-limit", metavar="MIB", type=int,
                         help="allow hashing to take so much memory")
     arguments = parser.parse_args()
-    if len(arguments.names) != (1 if arguments.backup else 2):
-        parser.error("two records, or --backup and a key identifier")
+    if len(arguments.names) != (0 if arguments.share else 1 if arguments.backup else 2):
+        parser.error("two records, --backup and a key identifier, or --share")
     try:
-        records = (records_of_backup(arguments.backup, *arguments.names) if arguments.backup
-                   else records_of_files(*arguments.names))
-        if not any(protectors for _, protectors in records):
-            return fail(4, "there is no policy with a wrapping by a protector that is here")
-        policy_key = open_any(records, read_secret(arguments.key_file), arguments.kdf_limit)
+        if arguments.share:
+            policy_key = open_share_file(arguments.share)
+        else:
+            records = (records_of_backup(arguments.backup, *arguments.names) if arguments.backup
+                       else records_of_files(*arguments.names))
+            if not any(protectors for _, protectors in records):
+                return fail(4, "there is no policy with a wrapping by a protector that is here")
+            policy_key = open_any(records, read_secret(arguments.key_file), arguments.kdf_limit)
     except Refused as refused:
         return fail(9 if refused.reason == "kdf_limit" else 8, f"{refused.reason}: {refused}")
     if policy_key is None:

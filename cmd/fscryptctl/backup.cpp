@@ -100,9 +100,11 @@ int run_backup(Invocation& invocation) {
 
   Context context = invocation.make_context();
   Output& out = invocation.out;
+  const NewFile output(file);
+  output.require_free();
   const BackupContents contents = collect_backup(context, path);
   put_contents(out.json(), contents);
-  const WrittenBackup written = write_backup(context, contents, file);
+  const WrittenBackup written = write_backup(context, contents, output);
   out.set_changed();
   put_path(out.json(), "output", file);
   out.message("wrote " + printable(file) + " (" + summary(contents.backup) + ")");

@@ -34,6 +34,8 @@ constexpr Command kCommands[] = {
      run_policy_remove_protector},
     {"policy remove", "remove the record of a policy that is not needed any more",
      CommandGroup::protectors, run_policy_remove},
+    {"share", "seal a directory's key for another user", CommandGroup::protectors, run_share},
+    {"accept", "take what another user has shared", CommandGroup::protectors, run_accept},
     {"backup", "save what unlocks the directories under a path", CommandGroup::metadata,
      run_backup},
     {"check", "look for damage, and repair what is safe", CommandGroup::metadata, run_check},

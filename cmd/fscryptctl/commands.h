@@ -46,6 +46,8 @@ int run_policy_show(Invocation& invocation);
 int run_policy_add_protector(Invocation& invocation);
 int run_policy_remove_protector(Invocation& invocation);
 int run_policy_remove(Invocation& invocation);
+int run_share(Invocation& invocation);
+int run_accept(Invocation& invocation);
 int run_backup(Invocation& invocation);
 int run_restore(Invocation& invocation);
 int run_check(Invocation& invocation);

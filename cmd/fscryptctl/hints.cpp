@@ -58,6 +58,7 @@ Hint if_command(const HintContext& context, std::string_view name, const std::st
 }
 
 Hint for_wrong_key(const Error& error, const HintContext& context) {
+  if (context.code_wanted) return std::nullopt;
   if (context.unlocked_now) {
     const std::string path = path_or(error, "DIRECTORY");
     const std::string rescue = context.has_command("reencrypt")

@@ -20,6 +20,8 @@ struct HintContext {
   std::optional<std::string> google_fscrypt_mount{};
   /// A backup holds nothing of the caller's own (set with the permission error that says so).
   bool foreign_backup = false;
+  /// A one-time code was wrong, of which there is no other spelling.
+  bool code_wanted = false;
   /// The command is `check` itself, which tells what to do about each finding.
   bool checking = false;
   /// A key file did not hold a key (set with the usage error that says so).

@@ -111,27 +111,31 @@ void report_failures(Output& out, const RestoreResult& result) {
                                       " different from what is there, which was kept"));
 }
 
+bool is_of(const Backup& backup, const Filesystem& filesystem) {
+  return backup.filesystem && filesystem.uuid() == backup.filesystem;
+}
+
 /// A backup of another filesystem is restored as well, since disks are replaced; but it is said.
 void note_filesystem(Output& out, const Backup& backup, const Filesystem& filesystem) {
-  if (!backup.filesystem) return;
-  const std::optional<FilesystemUuid> here = filesystem.uuid();
-  if (here == backup.filesystem) return;
+  if (!backup.filesystem || is_of(backup, filesystem)) return;
   std::string where = "the backup was made of another filesystem";
   if (!backup.mount_point.empty()) where += ", mounted at " + printable(backup.mount_point);
   out.note(where + "; this is " + printable(filesystem.mount().mount_point));
 }
 
 /// `--mount`, else the filesystem here; but if that has no metadata at all, the one that the backup
-/// was made of.
+/// was made of. Anybody can give a disk of her own any UUID, so that such a one does not count, and
+/// two of the same neither.
 Filesystem choose_filesystem(const Invocation& invocation, const Context& context,
                              const Backup& backup) {
   Filesystem here = filesystem_of_path(context, invocation.globals.mount.value_or("."));
-  if (invocation.globals.mount || !backup.filesystem) return here;
-  if (here.trusted() && here.metadata()) return here;
-  for (Filesystem& filesystem : local_filesystems(context)) {
-    if (filesystem.uuid() == backup.filesystem) return std::move(filesystem);
-  }
-  return here;
+  if (invocation.globals.mount || (here.trusted() && here.metadata())) return here;
+  std::vector<Filesystem> found = local_filesystems(context);
+  std::erase_if(found, [&](const Filesystem& filesystem) {
+    const uid_t owner = filesystem.trusted_owner().uid;
+    return !is_of(backup, filesystem) || (owner != 0 && owner != context.caller.uid);
+  });
+  return found.size() == 1 ? std::move(found.front()) : std::move(here);
 }
 
 bool holds_nothing_for(const Context& context, const Backup& backup) {
@@ -169,6 +173,8 @@ int run_restore(Invocation& invocation) {
   const Filesystem filesystem = choose_filesystem(invocation, context, read.backup);
   put_path(out.json(), "mountpoint", filesystem.mount().mount_point);
   out.json()["dry_run"] = request.dry_run;
+  // Somebody who just stands somewhere does not mean that place to be set up.
+  request.set_up = invocation.globals.mount.has_value() || is_of(read.backup, filesystem);
   out.hints.foreign_backup = holds_nothing_for(context, read.backup);
   RestoreRequest look = request;
   look.dry_run = true;

@@ -316,7 +316,13 @@ void write_new_file_durably(int dirfd, const std::string& name, std::string_view
   sync_file(file.fd(), "cannot write " + quoted(name));
   require_contents(file.fd(), name, contents);
   file.rename_to_new(name);
-  sync_file(dirfd, "cannot write the directory of " + quoted(name));
+  // What is not durable is not done: repeating must not stumble over it.
+  try {
+    sync_file(dirfd, "cannot write the directory of " + quoted(name));
+  } catch (...) {
+    unlinkat(dirfd, name.c_str(), 0);
+    throw;
+  }
 }
 
 void sync_file(int fd, const std::string& what) {

@@ -1,9 +1,5 @@
 #include "fscryptctl/core/backup.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <set>
 
@@ -190,40 +186,6 @@ void require_something(const Target& target, const BackupContents& contents) {
       .with_path(target.path);
 }
 
-struct Place {
-  UniqueFd directory;
-  std::string name;
-};
-
-Place open_place(const std::string& file) {
-  const std::size_t slash = file.find_last_of('/');
-  Place place;
-  place.name = slash == std::string::npos ? file : file.substr(slash + 1);
-  if (place.name.empty() || place.name == "." || place.name == "..") {
-    throw Error(Errc::usage, printable(file) + " is not the name of a file").with_path(file);
-  }
-  const std::string parent = slash == std::string::npos ? "." : file.substr(0, slash + 1);
-  place.directory.reset(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!place.directory) throw system_error(errno, printable(parent)).with_path(parent);
-  return place;
-}
-
-constexpr mode_t kOthers = S_IRWXG | S_IRWXO;
-
-std::string read_all(int fd, std::size_t size, const std::string& file) {
-  std::string text(size, '\0');
-  std::size_t used = 0;
-  while (used < size) {
-    const ssize_t count = ::pread(fd, text.data() + used, size - used, static_cast<off_t>(used));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) throw system_error(errno, printable(file)).with_path(file);
-    if (count == 0) break;  // it has become shorter: what is missing will be noticed
-    used += static_cast<std::size_t>(count);
-  }
-  text.resize(used);
-  return text;
-}
-
 }  // namespace
 
 BackupContents collect_backup(Context& context, const std::string& path) {
@@ -255,41 +217,22 @@ BackupContents collect_backup(Context& context, const std::string& path) {
 }
 
 WrittenBackup write_backup(const Context& context, const BackupContents& contents,
-                           const std::string& file) {
-  const Place place = open_place(file);
+                           const NewFile& file) {
   const std::string text = emit(contents.backup);
   // What cannot be read again is no backup.
   if (parse_backup(text).entries.size() != contents.backup.entries.size()) {
     throw Error(Errc::internal, "the backup reads back other than written");
   }
   context.throw_if_interrupted();
-  try {
-    write_new_file_durably(place.directory.get(), place.name, text);
-  } catch (Error& error) {
-    error.with_path(file);
-    throw;
-  }
-  const std::optional<FileInfo> written = entry_info(place.directory.get(), place.name);
-  const FileInfo directory = file_info(place.directory.get());
-  return {written && (written->mode & kOthers) == 0, directory.device == contents.device,
-          directory.encrypted};
+  file.write(text);
+  const FileInfo directory = file_info(file.directory_fd());
+  return {file.is_private(), directory.device == contents.device, directory.encrypted};
 }
 
 ReadBackup read_backup(const std::string& file) {
-  const NamedFile opened = open_named(file);
-  if (!S_ISREG(opened.info.mode)) {
-    throw Error(Errc::usage, printable(file) + " is not a regular file").with_path(file);
-  }
-  if (opened.path_only) {
-    throw Error(Errc::permission, printable(file) + " lies in a locked directory").with_path(file);
-  }
+  const NamedText read = read_named_text(file, kMaxBackupSize);
   try {
-    if (opened.info.size > kMaxBackupSize) {
-      throw Error(Errc::corrupt_metadata, "the backup is too long");
-    }
-    const std::string text =
-        read_all(opened.fd.get(), static_cast<std::size_t>(opened.info.size), file);
-    return {parse_backup(text), (opened.info.mode & kOthers) != 0};
+    return {parse_backup(read.text), read.readable_by_others};
   } catch (const Error& error) {
     throw Error(error.code(), printable(file) + ": " + error.what(), error.sys_errno())
         .with_path(file);

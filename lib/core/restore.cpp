@@ -5,6 +5,7 @@
 #include <set>
 
 #include "fscryptctl/core/protector.h"
+#include "fscryptctl/core/setup.h"
 #include "fscryptctl/core/users.h"
 
 namespace fscryptctl {
@@ -217,6 +218,19 @@ void restore_user(Context& context, const Filesystem& filesystem, const Share& s
   restore.run(store, &lock, share.entries);
 }
 
+/// Of a filesystem whose metadata is lost as a whole nothing is left to add to.
+void provide_metadata(Context& context, const Filesystem& filesystem,
+                      const RestoreRequest& request) {
+  const uid_t caller = context.caller.uid;
+  const bool possible = caller == 0 || caller == filesystem.trusted_owner().uid;
+  if (filesystem.metadata()) return;
+  if (!request.set_up || !possible) static_cast<void>(filesystem.require_metadata());
+  require_encryption(context, filesystem);
+  if (!request.dry_run) {
+    static_cast<void>(set_up_filesystem(context, filesystem, std::nullopt, false));
+  }
+}
+
 }  // namespace
 
 std::size_t RestoreResult::count(RestoreState state) const {
@@ -227,7 +241,7 @@ std::size_t RestoreResult::count(RestoreState state) const {
 
 RestoreResult restore(Context& context, const Filesystem& filesystem, const Backup& backup,
                       const RestoreRequest& request, const RestoreResult* confirmed) {
-  static_cast<void>(filesystem.require_metadata());
+  provide_metadata(context, filesystem, request);
   RestoreResult result;
   const std::map<uid_t, Share> shares = distribute(context, backup, result.items);
   if (shares.empty()) {
@@ -243,6 +257,10 @@ RestoreResult restore(Context& context, const Filesystem& filesystem, const Back
     } catch (const Error& error) {
       if (error.code() == Errc::interrupted) throw;
       result.failures.push_back(error);
+      // Whoever is to be set up is set up on the filesystem.
+      if (error.code() == Errc::not_set_up) {
+        result.failures.back().with_path(filesystem.mount().mount_point);
+      }
     }
   }
   return result;

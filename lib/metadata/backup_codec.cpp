@@ -6,12 +6,13 @@
 #include <tuple>
 
 #include "fscryptctl/base/error.h"
-#include "fscryptctl/crypto/digest.h"
 #include "fscryptctl/metadata/record_rules.h"
 #include "fscryptctl/metadata/yaml_codec.h"
+#include "record_fields.h"
 #include "record_layout.h"
 #include "record_lines.h"
 #include "record_writer.h"
+#include "sealed_text.h"
 #include "strict_yaml.h"
 
 namespace fscryptctl {
@@ -22,8 +23,6 @@ using yaml::Fields;
 using yaml::Node;
 
 constexpr std::string_view kMark = "---\n";
-constexpr std::string_view kDigestKey = "sha256: ";
-constexpr std::size_t kDigestLine = kDigestKey.size() + 2 * sizeof(Sha256Digest) + 1;
 constexpr std::uint64_t kMaxUid = std::numeric_limits<uid_t>::max() - 1;
 constexpr std::size_t kMaxMountPointSize = 4096;
 /// An entry is a document of its own and the two of its record.
@@ -33,8 +32,6 @@ bool valid_mount_point(std::string_view path) {
   return path.starts_with('/') && path.size() <= kMaxMountPointSize && is_utf8(path) &&
          path.find('\0') == std::string_view::npos;
 }
-
-std::string digest_of(std::string_view text) { return to_hex(sha256_of(as_bytes(text))); }
 
 /// The same record twice would leave open which one counts.
 class Seen {
@@ -46,26 +43,6 @@ class Seen {
  private:
   std::set<std::tuple<uid_t, std::size_t, std::string>> seen_;
 };
-
-void require_printable(std::string_view text) {
-  const auto allowed = [](char c) { return c == '\n' || (c >= ' ' && c <= '~'); };
-  if (!std::all_of(text.begin(), text.end(), allowed)) {
-    throw corrupt("the backup has a character that is not printable ASCII");
-  }
-}
-
-/// The text before the last document, whose one line is the digest of all before that line.
-std::string_view without_digest(std::string_view text) {
-  const auto cut_off = [] { return corrupt("the backup is cut off or damaged"); };
-  if (text.size() < kDigestLine) throw cut_off();
-  const std::string_view covered = text.substr(0, text.size() - kDigestLine);
-  const std::string_view line = text.substr(covered.size());
-  if (!line.starts_with(kDigestKey) || line.back() != '\n' || !covered.ends_with("\n---\n") ||
-      line.substr(kDigestKey.size(), line.size() - kDigestKey.size() - 1) != digest_of(covered)) {
-    throw cut_off();
-  }
-  return covered.substr(0, covered.size() - kMark.size());
-}
 
 /// Takes the documents one after the other. A line `---` is no part of a value, as in a record.
 class Documents {
@@ -178,9 +155,7 @@ std::string emit(const Backup& backup) {
     lines.field("uid", std::to_string(entry.uid));
     text += lines.take() + entry.text;
   }
-  text += kMark;
-  const std::string digest = digest_of(text);
-  text.append(kDigestKey).append(digest).append("\n");
+  text = with_digest(std::move(text));
   if (text.size() > kMaxBackupSize) {
     throw Error(Errc::usage, "the backup would be larger than " +
                                  std::to_string(kMaxBackupSize >> 20U) + " MiB");
@@ -191,7 +166,6 @@ std::string emit(const Backup& backup) {
 Backup parse_backup(std::string_view text) {
   if (text.size() > kMaxBackupSize) throw corrupt("the backup is too long");
   require_known_format(text, "backup");
-  require_printable(text);
   Documents documents(without_digest(text));
   Header header = read_header(documents.take(1));
   Seen seen;

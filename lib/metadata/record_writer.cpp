@@ -1,6 +1,7 @@
 #include "record_writer.h"
 
 #include "fscryptctl/base/bytes.h"
+#include "fscryptctl/crypto/base64.h"
 
 namespace fscryptctl {
 namespace {
@@ -26,6 +27,17 @@ std::string escape(std::uint32_t code_point) {
   return "\\U" + to_hex({{byte(24), byte(16), byte(8), byte(0)}});
 }
 
+void emit_flags(Lines& lines, const EncryptionOptions& options) {
+  if (!options.direct_key && !options.iv_ino_lblk_64 && !options.iv_ino_lblk_32) {
+    lines.field("flags", "[]");
+    return;
+  }
+  lines.begin_list("flags");
+  if (options.direct_key) lines.item("DIRECT_KEY");
+  if (options.iv_ino_lblk_64) lines.item("IV_INO_LBLK_64");
+  if (options.iv_ino_lblk_32) lines.item("IV_INO_LBLK_32");
+}
+
 }  // namespace
 
 std::string quote(std::string_view text) {
@@ -46,6 +58,23 @@ void emit_wrapped_key(Lines& lines, const WrappedKey& wrapped) {
   lines.item_field("salt", to_hex(wrapped.salt));
   lines.item_field("ciphertext", to_hex(wrapped.ciphertext));
   lines.item_field("mac", to_hex(wrapped.mac));
+}
+
+void emit_path(Lines& lines, const std::string& path) {
+  if (is_utf8(path)) {
+    lines.item(quote(path));
+  } else {
+    lines.first_item_field("base64", '"' + base64_encode(as_bytes(path)) + '"');
+  }
+}
+
+void emit_options(Lines& lines, const EncryptionOptions& options) {
+  lines.field("contents", mode_name(options.contents));
+  lines.field("filenames", mode_name(options.filenames));
+  lines.field("padding", std::to_string(options.padding_bytes));
+  emit_flags(lines, options);
+  const unsigned log2 = options.log2_data_unit_size;
+  lines.field("data_unit_size", std::to_string(log2 == 0 ? 0U : 1U << log2));
 }
 
 }  // namespace fscryptctl

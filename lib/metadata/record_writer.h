@@ -5,6 +5,7 @@
 #include <string_view>
 #include <utility>
 
+#include "fscryptctl/base/encryption_options.h"
 #include "fscryptctl/crypto/wrap.h"
 
 namespace fscryptctl {
@@ -35,6 +36,10 @@ class Lines {
   std::string text_;
 };
 
+/// A path hint as an item of a list.
+void emit_path(Lines& lines, const std::string& path);
+/// contents, filenames, padding, flags and data_unit_size as fields of a document.
+void emit_options(Lines& lines, const EncryptionOptions& options);
 /// salt, ciphertext and mac as further fields of a list item.
 void emit_wrapped_key(Lines& lines, const WrappedKey& wrapped);
 

@@ -44,34 +44,6 @@ void emit_wrapping(Lines& lines, const ProtectorWrapping& wrapping) {
 
 // --- policies
 
-void emit_path(Lines& lines, const std::string& path) {
-  if (is_utf8(path)) {
-    lines.item(quote(path));
-  } else {
-    lines.first_item_field("base64", '"' + base64_encode(as_bytes(path)) + '"');
-  }
-}
-
-void emit_flags(Lines& lines, const EncryptionOptions& options) {
-  if (!options.direct_key && !options.iv_ino_lblk_64 && !options.iv_ino_lblk_32) {
-    lines.field("flags", "[]");
-    return;
-  }
-  lines.begin_list("flags");
-  if (options.direct_key) lines.item("DIRECT_KEY");
-  if (options.iv_ino_lblk_64) lines.item("IV_INO_LBLK_64");
-  if (options.iv_ino_lblk_32) lines.item("IV_INO_LBLK_32");
-}
-
-void emit_options(Lines& lines, const EncryptionOptions& options) {
-  lines.field("contents", mode_name(options.contents));
-  lines.field("filenames", mode_name(options.filenames));
-  lines.field("padding", std::to_string(options.padding_bytes));
-  emit_flags(lines, options);
-  const unsigned log2 = options.log2_data_unit_size;
-  lines.field("data_unit_size", std::to_string(log2 == 0 ? 0U : 1U << log2));
-}
-
 void emit_summary(Lines& lines, const PolicyRecord& record) {
   lines.begin_document();
   lines.field("format", "fscryptctl-policy-1");

@@ -16,6 +16,7 @@
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/crypto/digest.h"
 #include "fscryptctl/metadata/backup_codec.h"
+#include "fscryptctl/metadata/share_codec.h"
 #include "fscryptctl/metadata/yaml_codec.h"
 
 namespace {
@@ -70,6 +71,11 @@ void check_backup(std::string_view text) {
   require(emit(parse_backup(emit(backup))) == emit(backup));
 }
 
+void check_share(std::string_view text) {
+  const SharedPolicy shared = parse_share(text);
+  require(parse_share(emit(shared)) == shared);
+}
+
 /// The same with the digest that fits, so that what comes after it is tried, too.
 std::string with_digest(std::string_view text) {
   std::string whole(text);
@@ -94,5 +100,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   read([&] { check_protector(text); });
   read([&] { check_backup(text); });
   read([&] { check_backup(with_digest(text)); });
+  read([&] { check_share(text); });
+  read([&] { check_share(with_digest(text)); });
   return 0;
 }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "fscryptctl/core/context.h"
+#include "fscryptctl/core/new_file.h"
 #include "fscryptctl/metadata/backup_codec.h"
 
 namespace fscryptctl {
@@ -33,9 +34,9 @@ struct WrittenBackup {
   bool same_filesystem;  ///< it lies on the filesystem that it is for
   bool encrypted;        ///< it lies in an encrypted directory
 };
-/// Throws usage (no name for a file), exists, no_such_path, no_space, io, permission.
+/// Throws exists, no_space, io, permission.
 [[nodiscard]] WrittenBackup write_backup(const Context& context, const BackupContents& contents,
-                                         const std::string& file);
+                                         const NewFile& file);
 
 /// Reads a backup that somebody named. `readable_by_others`: passphrases could have been guessed.
 struct ReadBackup {

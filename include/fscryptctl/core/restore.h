@@ -50,6 +50,7 @@ struct RestoreResult {
 struct RestoreRequest {
   bool replace = false;  ///< records that are different or damaged
   bool dry_run = false;  ///< only tell what would happen
+  bool set_up = false;   ///< make the filesystem's metadata directory if there is none
 };
 
 /// Writes the records of a backup where the user of the context keeps hers: root each to its own
@@ -57,7 +58,7 @@ struct RestoreRequest {
 /// is there already and different is kept, unless `request.replace`; with `confirmed`, what a run
 /// before has told, only those are replaced of which it said so. A protector whose name is taken
 /// there gets another. Interrupted, it can be run again.
-/// Throws not_set_up, untrusted_metadata, permission (nothing in it is the caller's), interrupted.
+/// Throws not_set_up (also where only root could make the directory), untrusted_metadata, permission (nothing in it is the caller's), interrupted.
 [[nodiscard]] RestoreResult restore(Context& context, const Filesystem& filesystem,
                                     const Backup& backup, const RestoreRequest& request,
                                     const RestoreResult* confirmed = nullptr);
