@@ -14,6 +14,11 @@ constexpr Command kCommands[] = {
      run_status},
     {"change-passphrase", "replace a passphrase or key file", CommandGroup::everyday,
      run_change_passphrase},
+    {"recovery create", "make a recovery key, one more way in", CommandGroup::protectors,
+     run_recovery_create},
+    {"recovery verify", "prove that a recovery key opens something", CommandGroup::protectors,
+     run_recovery_verify},
+    {"recovery remove", "take a recovery key away", CommandGroup::protectors, run_recovery_remove},
 };
 
 }  // namespace

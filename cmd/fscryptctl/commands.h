@@ -33,5 +33,8 @@ int run_purge(Invocation& invocation);
 int run_list(Invocation& invocation);
 int run_status(Invocation& invocation);
 int run_change_passphrase(Invocation& invocation);
+int run_recovery_create(Invocation& invocation);
+int run_recovery_verify(Invocation& invocation);
+int run_recovery_remove(Invocation& invocation);
 
 }  // namespace fscryptctl

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "fscryptctl/core/protector_update.h"
 #include "fscryptctl/core/status.h"
 #include "fscryptctl/kernel/holders.h"
 #include "output.h"
@@ -22,6 +23,7 @@ void put_key(Json& object, const KeyStatus& key);
 [[nodiscard]] Json json_of(const DirectoryStatus& directory);
 [[nodiscard]] Json json_of(const DamagedRecord& damaged);
 [[nodiscard]] Json json_of(const Holder& holder);
+[[nodiscard]] Json json_of(const CopyState& copy);
 
 [[nodiscard]] Json json_list(const Protectors& protectors);
 template <class Item>

@@ -134,6 +134,8 @@ ErrcInfo errc_info(Errc code) noexcept {
       return {"refused", "in_use", 9};
     case Errc::kdf_limit:
       return {"refused", "kdf_limit", 9};
+    case Errc::recovery_key_exists:
+      return {"refused", "recovery_key_exists", 9};
     case Errc::unexpected:
       return {"unexpected", "unexpected", 10};
     case Errc::interrupted:

@@ -72,6 +72,7 @@ TEST_CASE("the reasons that scripts rely on keep their names and codes") {
       {Errc::already_encrypted, "refused", "already_encrypted"},
       {Errc::in_use, "refused", "in_use"},
       {Errc::kdf_limit, "refused", "kdf_limit"},
+      {Errc::recovery_key_exists, "refused", "recovery_key_exists"},
       {Errc::unexpected, "unexpected", "unexpected"},
       {Errc::interrupted, "interrupted", "interrupted"},
   }));

@@ -55,6 +55,7 @@ enum class Errc {
   already_encrypted,
   in_use,
   kdf_limit,
+  recovery_key_exists,
   // code "unexpected", exit 10
   unexpected,
   // code "interrupted", exit 128 + signal
