@@ -18,7 +18,7 @@ struct HintContext {
   bool unlocked_now = false;
   /// The mount point with google/fscrypt's metadata, for not_managed.
   std::optional<std::string> google_fscrypt_mount{};
-  /// A recovery key was asked for or given, so that nobody has to be told of it.
+  /// A recovery key was given, so that nobody has to be told of it.
   bool recovery_key_tried = false;
   /// A key file did not hold a key (set with the usage error that says so).
   bool malformed_key_file = false;

@@ -44,14 +44,13 @@ std::string today() {
 }
 
 /// What stands above the key. All that comes from elsewhere is printable and of one line.
+std::string label_line(const RecoveryKeyKeeper::Label& label) {
+  return "of protector \"" + printable(label.protector.name) + "\" (" + label.protector.id.hex() +
+         ") on " + printable(label.mount_point) + ", made " + today() + "\n";
+}
+
 std::string explanation(const RecoveryKeyKeeper::Label& label) {
-  const std::string protector =
-      '"' + printable(label.protector.name) + "\" (" + label.protector.id.hex() + ")";
-  return "# of protector " + protector + " on " + printable(label.mount_point) + ", made " +
-         today() +
-         "\n"
-         "# for " +
-         printable(label.target) +
+  return "# " + label_line(label) + "# for " + printable(label.target) +
          "\n"
          "#\n"
          "# It opens every directory that this protector opens, whatever the passphrase is by\n"
@@ -183,7 +182,10 @@ std::optional<Terminal> RecoveryKeyOutput::terminal() const {
 std::optional<RecoveryKey> RecoveryKeyOutput::keep(const Label& label) {
   if (options_.none) return std::nullopt;
   if (to_file()) {
-    if (std::optional<RecoveryKey> left = left_over()) return left;
+    if (std::optional<RecoveryKey> left = left_over()) {
+      add_label(label);
+      return left;
+    }
     RecoveryKey key = random_key<RecoveryKey>();
     write_file(key, label);
     return key;
@@ -198,7 +200,8 @@ std::optional<RecoveryKey> RecoveryKeyOutput::keep(const Label& label) {
   const bool offered = wish_ == Wish::offered && !options_.output;
   // A script may have a terminal behind it, but nobody who waits for its questions.
   if (!screen || (offered && isatty(STDIN_FILENO) == 0)) return std::nullopt;
-  if (offered && !screen->ask("make a recovery key, for when the secret is lost?")) {
+  const std::string secret = label.protector.source == Source::raw_key ? "key file" : "passphrase";
+  if (offered && !screen->ask("make a recovery key, in case the " + secret + " is lost?")) {
     return std::nullopt;
   }
   RecoveryKey key = random_key<RecoveryKey>();
@@ -245,6 +248,10 @@ void RecoveryKeyOutput::write_file(const RecoveryKey& key, const Label& label) {
   sync(file_.get(), file);
   sync(directory_.get(), file);
   throw_if_interrupted();
+  if (file_info(file_.get()).encrypted) {
+    invocation_.out.note(printable(file) +
+                         " lies in an encrypted directory: who cannot unlock that cannot read it");
+  }
 }
 
 std::optional<RecoveryKey> RecoveryKeyOutput::left_over() {
@@ -267,10 +274,19 @@ std::optional<RecoveryKey> RecoveryKeyOutput::left_over() {
   directory_ = std::move(directory);
   name_ = std::move(name);
   file_ = std::move(fd);
+  left_ = std::move(contents);
   // That run may have been killed before this.
   sync(file_.get(), file);
   sync(directory_.get(), file);
   return std::move(reading.key);
+}
+
+/// That run may have been about another protector, which the key may open: what it wrote stays.
+void RecoveryKeyOutput::add_label(const Label& label) {
+  if (text_of(left_).find(label.protector.id.hex()) != std::string_view::npos) return;
+  write_at(file_.get(), "# also " + label_line(label), static_cast<off_t>(left_.size()),
+           *options_.output);
+  sync(file_.get(), *options_.output);
 }
 
 void RecoveryKeyOutput::finish() {

@@ -53,6 +53,7 @@ class RecoveryKeyOutput final : public RecoveryKeyKeeper {
   void show(Terminal& terminal, const RecoveryKey& key, const Label& label) const;
   void have_typed_again(Terminal& terminal, const RecoveryKey& key) const;
   void write_file(const RecoveryKey& key, const Label& label);
+  void add_label(const Label& label);
   void remove_file() noexcept;
 
   RecoveryKeyOptions options_;
@@ -66,6 +67,7 @@ class RecoveryKeyOutput final : public RecoveryKeyKeeper {
   UniqueFd directory_;
   UniqueFd file_;
   std::string name_;
+  SecretBytes left_;  ///< what an earlier run wrote into it
 };
 
 }  // namespace fscryptctl

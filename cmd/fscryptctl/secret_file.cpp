@@ -43,20 +43,21 @@ std::size_t SecretFile::read_some(std::span<std::uint8_t> out) {
 }
 
 SecretBytes SecretFile::line() {
-  SecretBytes line = any_line();
-  if (line.empty()) {
+  std::optional<SecretBytes> line = next_line();
+  if (!line) throw Error(Errc::missing_input, "end of input: " + name_).with_path(path_);
+  if (line->empty()) {
     throw Error(Errc::usage, "the passphrase is empty: " + name_).with_path(path_);
   }
-  return line;
+  return std::move(*line);
 }
 
-SecretBytes SecretFile::any_line() {
+std::optional<SecretBytes> SecretFile::next_line() {
   SecretBytes line(kMaxPassphraseSize + 1);
   std::size_t size = 0;
   for (;;) {
     const std::span<std::uint8_t> next = line.writable().subspan(size, 1);
     if (read_some(next) == 0) {
-      if (size == 0) throw Error(Errc::missing_input, "end of input: " + name_).with_path(path_);
+      if (size == 0) return std::nullopt;
       break;
     }
     if (next[0] == '\n') break;

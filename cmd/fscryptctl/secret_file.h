@@ -23,8 +23,8 @@ class SecretFile {
   /// kMaxPassphraseSize, NUL).
   [[nodiscard]] SecretBytes line();
 
-  /// As line(), but it may be empty.
-  [[nodiscard]] SecretBytes any_line();
+  /// As line(), but it may be empty; nullopt at the end.
+  [[nodiscard]] std::optional<SecretBytes> next_line();
 
   /// Up to `size` bytes; fewer at the end.
   [[nodiscard]] SecretBytes bytes(std::size_t size);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "fscryptctl/crypto/recovery_key.h"
 #include "fscryptctl/crypto/secret.h"
 #include "secret_file.h"
 #include "signals.h"
@@ -80,10 +81,16 @@ SecretBytes read_recovery_key_text(const std::string& file) {
   }
   SecretFile input(file);
   for (;;) {
-    SecretBytes line = input.any_line();
-    const ByteView bytes = line.view();
-    if (!bytes.empty() && bytes[0] != '#' && bytes[0] != '\r') return line;
+    std::optional<SecretBytes> line = input.next_line();
+    if (!line) throw Error(Errc::missing_input, "end of input: " + input.name());
+    const ByteView bytes = line->view();
+    if (!bytes.empty() && bytes[0] != '#' && bytes[0] != '\r') return std::move(*line);
   }
+}
+
+Error no_raw_key(const SecretProvider::Request& request) {
+  return Error(Errc::missing_input,
+               one_line(request.target) + " opens with a raw key: give --key-file");
 }
 
 /// What to ask for, of something that is to be opened.
@@ -234,12 +241,8 @@ std::optional<Secret> CommandLineSecrets::existing(const Request& request) {
   const bool given = opens(kPassphrase) || opens(kKey) || opens(kRecoveryKey) ||
                      opens(kNewPassphrase) || opens(kNewKey);
   if (given) return next_given(request);
-  if (!accepts_passphrase(request)) invocation_.out.hints.recovery_key_tried = true;
-  if (!accepts(request, Source::passphrase)) {
-    throw Error(Errc::missing_input,
-                one_line(request.target) + " opens with a raw key: give --key-file");
-  }
-  if (isatty(STDIN_FILENO) == 0) return line_of_standard_input();
+  if (!accepts(request, Source::passphrase)) throw no_raw_key(request);
+  if (isatty(STDIN_FILENO) == 0) return line_of_standard_input(request);
   return prompt_existing(request);
 }
 
@@ -266,9 +269,22 @@ std::optional<Secret> CommandLineSecrets::next_given(const Request& request) {
                                             : " opens with a passphrase: give --passphrase-file"));
 }
 
-std::optional<Secret> CommandLineSecrets::line_of_standard_input() {
+std::optional<Secret> CommandLineSecrets::line_of_standard_input(const Request& request) {
   if (std::exchange(line_taken_, true)) return std::nullopt;
-  return Secret{Source::passphrase, SecretFile("-").line()};
+  if (accepts(request, Source::raw_key) && !accepts_passphrase(request)) {
+    // Only for a recovery key; without one it is the key file that was forgotten.
+    std::optional<SecretBytes> line = SecretFile("-").next_line();
+    if (!line) throw no_raw_key(request);
+    return as_passphrase(std::move(*line));
+  }
+  return as_passphrase(SecretFile("-").line());
+}
+
+/// Whoever typed a recovery key need not be told that one is accepted.
+Secret CommandLineSecrets::as_passphrase(SecretBytes text) {
+  const RecoveryKeyReading reading = read_recovery_key(text.view());
+  invocation_.out.hints.recovery_key_tried = reading.key || reading.resembles;
+  return {Source::passphrase, std::move(text)};
 }
 
 std::optional<Secret> CommandLineSecrets::prompt_existing(const Request& request) {
@@ -290,7 +306,7 @@ std::optional<Secret> CommandLineSecrets::prompt_existing(const Request& request
   }
   ++prompts_;
   const std::string prompt = asked_for(request) + one_line(request.target) + ": ";
-  return Secret{Source::passphrase, not_empty(terminal->read_secret(prompt))};
+  return as_passphrase(not_empty(terminal->read_secret(prompt)));
 }
 
 Secret CommandLineSecrets::fresh(Source kind, const std::string& target) {

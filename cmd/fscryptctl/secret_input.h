@@ -72,7 +72,8 @@ class CommandLineSecrets final : public SecretProvider {
   [[noreturn]] void refuse_key(const std::string& file, const std::string& problem);
   [[nodiscard]] bool last_on_standard_input(const Given& given) const;
   [[nodiscard]] std::optional<Secret> next_given(const Request& request);
-  [[nodiscard]] std::optional<Secret> line_of_standard_input();
+  [[nodiscard]] std::optional<Secret> line_of_standard_input(const Request& request);
+  [[nodiscard]] Secret as_passphrase(SecretBytes text);
   [[nodiscard]] std::optional<Secret> prompt_existing(const Request& request);
   [[nodiscard]] SecretBytes prompt_fresh(Source kind, const std::string& target);
 

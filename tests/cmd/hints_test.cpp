@@ -131,6 +131,7 @@ const std::vector<Errc> kAll = {
     Errc::already_encrypted,
     Errc::in_use,
     Errc::kdf_limit,
+    Errc::recovery_key_exists,
     Errc::unexpected,
     Errc::interrupted,
 };

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/crypto/recovery_key.h"
 #include "fscryptctl/metadata/yaml_codec.h"
 
 namespace {
@@ -50,6 +51,17 @@ void check_protector(std::string_view text) {
   check_written(text, record, parse_protector);
 }
 
+// Whatever is taken for a recovery key is one, however it is spelled.
+void check_recovery_key(ByteView text) {
+  const RecoveryKeyReading reading = read_recovery_key(text);
+  require(reading.key.has_value() == reading.fault.empty());
+  if (!reading.key) return;
+  const SecretBytes written = write_recovery_key(*reading.key);
+  const RecoveryKeyReading again = read_recovery_key(written.view());
+  require(again.key && equal_secrets(again.key->secret(), reading.key->secret()));
+  require(fault_of_copy(*reading.key, text).empty());
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -58,5 +70,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   read([&] { (void)parse_protector_summary(text); });
   read([&] { check_policy(text); });
   read([&] { check_protector(text); });
+  check_recovery_key({data, size});
   return 0;
 }
