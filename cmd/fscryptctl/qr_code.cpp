@@ -150,7 +150,7 @@ class Squares {
     return row >= 0 && row < kSize && column >= 0 && column < kSize;
   }
   static std::size_t index(int row, int column) {
-    return static_cast<std::size_t>(row * kSize + column);
+    return static_cast<std::size_t>(row) * kSize + static_cast<std::size_t>(column);
   }
   void set(int row, int column, bool dark) {
     if (!inside(row, column)) return;
