@@ -208,8 +208,7 @@ TEST_CASE("the empty file of a run that was killed at once is made anew", "[cmd]
 }
 
 TEST_CASE("a place that cannot be written is an error", "[cmd][recovery]") {
-  CHECK(keep_in("/nonexistent/key") ==
-        "path: writing /nonexistent/key: No such file or directory");
+  CHECK(keep_in("/nonexistent/key") == "path: writing /nonexistent/key: No such file or directory");
   CHECK(keep_in("/tmp/") == "usage: /tmp/ is not the name of a file");
   CHECK(keep_in("/dev/null/key").starts_with("not_a_directory: "));
 }
