@@ -672,7 +672,8 @@ def write_recovery_key(key):
 
 def read_recovery_key(text):
     """The 32 bytes, and what is wrong where there are none."""
-    symbols = text.upper().translate(READ_AS)
+    # Other scripts have letters whose capitals are Latin ones.
+    symbols = text.encode("ascii", "replace").decode().upper().translate(READ_AS)
     if len(symbols) != 8 * GROUP:
         return None, f"it has {len(symbols)} characters, expected {8 * GROUP}"
     if set(symbols) - set(SYMBOLS):
@@ -750,7 +751,7 @@ def read_record(path, parse, identifier_of):
 
 
 def read_recovery_key_file(path):
-    with open(0 if path == "-" else path, encoding="utf-8") as file:
+    with open(0 if path == "-" else path, encoding="utf-8", errors="replace") as file:
         text = "".join(line for line in file if not line.startswith("#"))
     key, fault = read_recovery_key(text)
     if key is None:

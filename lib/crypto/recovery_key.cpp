@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "primitives.h"
@@ -68,18 +69,22 @@ std::uint8_t symbol_of(std::uint8_t character) {
   return found == std::string_view::npos ? kUnknown : static_cast<std::uint8_t>(found);
 }
 
-/// Separators, and of a character of several bytes all but the first.
-bool is_skipped(std::uint8_t byte) {
-  return byte == ' ' || byte == '-' || (byte >= '\t' && byte <= '\r') ||
-         (byte >= 0x80 && byte < 0xc0);
+bool is_separator(std::uint8_t byte) {
+  return byte == ' ' || byte == '-' || (byte >= '\t' && byte <= '\r');
+}
+
+/// Of a character of several bytes, which no recovery key has, all but the first: one mistake.
+bool is_continued(std::uint8_t before, std::uint8_t byte) {
+  return before >= 0x80 && byte >= 0x80 && byte < 0xc0;
 }
 
 /// What the characters of a text stand for; kUnknown for those that no recovery key has.
 SecretBytes symbols_of(ByteView text) {
   SecretBytes symbols(std::min(text.size(), kMaxSymbols + 1));
   std::size_t size = 0;
+  std::uint8_t before = 0;
   for (const std::uint8_t byte : text) {
-    if (is_skipped(byte)) continue;
+    if (is_separator(byte) || is_continued(std::exchange(before, byte), byte)) continue;
     if (size == symbols.size()) break;
     symbols.writable()[size++] = symbol_of(byte);
   }

@@ -100,6 +100,15 @@ TEST_CASE("every single wrong character is found and its group named", "[recover
   }
 }
 
+TEST_CASE("a character of another alphabet is one mistake", "[recovery]") {
+  for (const std::string other : {"\u00e9", "\u2013", "\U0001f600", "\xa9", "\xff"}) {
+    std::string typed = kSymbols;
+    typed.replace(20, 1, other);
+    CHECK(fault(typed) == "group 3 is mistyped");
+    CHECK_FALSE(fault(kSymbols + other).empty());
+  }
+}
+
 TEST_CASE("every exchange of two characters of a group is found and the group named",
           "[recovery]") {
   for (int i = 0; i < 50; ++i) {
