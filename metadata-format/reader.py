@@ -3,6 +3,7 @@
 
     reader.py POLICY.yaml PROTECTOR.yaml < FILE_WITH_PASSPHRASE_IN_ITS_FIRST_LINE
     reader.py --key-file KEY POLICY.yaml PROTECTOR.yaml
+    reader.py --recovery-key-file FILE POLICY.yaml PROTECTOR.yaml
     reader.py --backup BACKUP KEYIDENTIFIER < FILE_WITH_PASSPHRASE_IN_ITS_FIRST_LINE
     reader.py --share SHARE < FILE_WITH_THE_ONE_TIME_CODE_IN_ITS_FIRST_LINE
 
@@ -761,6 +762,68 @@ def unwrap(wrapping_key, context, wrapped):
     return aes_256_ctr(cipher_key, wrapped.ciphertext)
 
 
+# Recovery keys
+
+
+SYMBOLS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+READ_AS = str.maketrans("OILU", "011V", " \t\n\v\f\r-")
+GROUP = 8
+POWERS = [1, 2, 4, 8, 16, 5, 10, 20]  # of x in GF(32), x^5 being x^2 + 1
+
+
+def times(a, b):
+    """In GF(32): a polynomial product, reduced by x^5 + x^2 + 1 from above."""
+    product = 0
+    for bit in range(5):
+        if b >> bit & 1:
+            product ^= a << bit
+    for bit in range(9, 4, -1):
+        if product >> bit & 1:
+            product ^= 0b100101 << (bit - 5)
+    return product
+
+
+def check_symbol(data, number):
+    """Of the number-th group, counted from 1."""
+    symbol = number
+    for place, value in enumerate(data):
+        symbol ^= times(value, POWERS[7 - place])
+    return symbol
+
+
+def recovery_key_hash(key):
+    return hashlib.sha256(b"fscryptctl-recovery-key-1\0" + key).digest()[:3]
+
+
+def write_recovery_key(key):
+    number = int.from_bytes(key + recovery_key_hash(key), "big")
+    values = [number >> shift & 31 for shift in range(275, -1, -5)]
+    groups = [values[i:i + GROUP - 1] for i in range(0, len(values), GROUP - 1)]
+    groups = [group + [check_symbol(group, i + 1)] for i, group in enumerate(groups)]
+    return "-".join("".join(SYMBOLS[value] for value in group) for group in groups)
+
+
+def read_recovery_key(text):
+    """The 32 bytes, and what is wrong where there are none."""
+    # Other scripts have letters whose capitals are Latin ones.
+    symbols = text.encode("ascii", "replace").decode().upper().translate(READ_AS)
+    if len(symbols) != 8 * GROUP:
+        return None, f"it has {len(symbols)} characters, expected {8 * GROUP}"
+    if set(symbols) - set(SYMBOLS):
+        return None, "it has a character that no recovery key has"
+    number = 0
+    for i in range(8):
+        *data, check = (SYMBOLS.index(symbol) for symbol in symbols[i * GROUP:(i + 1) * GROUP])
+        if check_symbol(data, i + 1) != check:
+            return None, f"group {i + 1} is mistyped"
+        for value in data:
+            number = number << 5 | value
+    payload = number.to_bytes(35, "big")
+    if recovery_key_hash(payload[:32]) != payload[32:]:
+        return None, "it is mistyped"
+    return payload[:32], None
+
+
 # Opening
 
 
@@ -833,7 +896,18 @@ def read_record(path, parse, identifier_of):
     return record
 
 
-def read_secret(key_file):
+def read_recovery_key_file(path):
+    with open(0 if path == "-" else path, encoding="utf-8", errors="replace") as file:
+        text = "".join(line for line in file if not line.startswith("#"))
+    key, fault = read_recovery_key(text)
+    if key is None:
+        raise SystemExit(fail(3, f"wrong_key: the recovery key cannot be right: {fault}"))
+    return Secret(key=key)
+
+
+def read_secret(key_file, recovery_key_file):
+    if recovery_key_file is not None:
+        return read_recovery_key_file(recovery_key_file)
     if key_file is None:
         passphrase = sys.stdin.buffer.readline().removesuffix(b"\n")
         if not 1 <= len(passphrase) <= 4096 or b"\0" in passphrase:
@@ -899,6 +973,8 @@ def main():
     parser.add_argument("--share", metavar="SHARE", help="a share, which a one-time code opens")
     parser.add_argument("--key-file", metavar="FILE",
                         help="32 bytes instead of a passphrase; - is stdin")
+    parser.add_argument("--recovery-key-file", metavar="FILE",
+                        help="a recovery key as text instead; - is stdin")
     parser.add_argument("--show-key", action="store_true", help="print the policy key too")
     parser.add_argument("--kdf-limit", metavar="MIB", type=int,
                         help="allow hashing to take so much memory")
@@ -913,7 +989,7 @@ def main():
                        else records_of_files(*arguments.names))
             if not any(protectors for _, protectors in records):
                 return fail(4, "there is no policy with a wrapping by a protector that is here")
-            policy_key = open_any(records, read_secret(arguments.key_file), arguments.kdf_limit)
+            policy_key = open_any(records, read_secret(arguments.key_file, arguments.recovery_key_file), arguments.kdf_limit)
     except Refused as refused:
         return fail(9 if refused.reason == "kdf_limit" else 8, f"{refused.reason}: {refused}")
     if policy_key is None:

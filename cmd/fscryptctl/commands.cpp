@@ -55,6 +55,11 @@ constexpr Command kCommands[] = {
      run_generate_hw_wrapped_key},
     {"prepare_hw_wrapped_key", "make a wrapped key ready for use", CommandGroup::low_level, nullptr,
      run_prepare_hw_wrapped_key},
+    {"recovery create", "make a recovery key, one more way in", CommandGroup::protectors,
+     run_recovery_create},
+    {"recovery verify", "prove that a recovery key opens something", CommandGroup::protectors,
+     run_recovery_verify},
+    {"recovery remove", "take a recovery key away", CommandGroup::protectors, run_recovery_remove},
 };
 
 }  // namespace

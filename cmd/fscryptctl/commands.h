@@ -60,5 +60,8 @@ int run_set_policy(int argc, char** argv);
 int run_import_hw_wrapped_key(int argc, char** argv);
 int run_generate_hw_wrapped_key(int argc, char** argv);
 int run_prepare_hw_wrapped_key(int argc, char** argv);
+int run_recovery_create(Invocation& invocation);
+int run_recovery_verify(Invocation& invocation);
+int run_recovery_remove(Invocation& invocation);
 
 }  // namespace fscryptctl

@@ -66,6 +66,7 @@ Hint for_wrong_key(const Error& error, const HintContext& context) {
                                    : "copy";
     return path + " is unlocked now: " + rescue + " your files out before locking or rebooting";
   }
+  if (context.recovery_key_tried) return std::nullopt;
   return if_command(context, "recovery create", "a recovery key is accepted here too");
 }
 
@@ -189,6 +190,8 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
       return "choose another file name";
     case Errc::conflict:
       return if_command(context, "restore", "--replace puts the backup's records in their place");
+    case Errc::recovery_key_exists:
+      return "--replace makes another; the one that it has opens nothing any more then";
     case Errc::unexpected:
     case Errc::interrupted:
       return std::nullopt;

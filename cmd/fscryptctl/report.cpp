@@ -124,6 +124,13 @@ Json json_of(const ProtectorStatus& protector) {
   return object;
 }
 
+Json json_of(const CopyState& copy) {
+  Json object;
+  put_path(object, "mountpoint", copy.mount_point);
+  object["state"] = copy.written ? "written" : "stale";
+  return object;
+}
+
 Json json_list(const Protectors& protectors) {
   Json list = Json::array();
   for (const auto& protector : protectors) list.push_back(json_of(*protector));

@@ -23,6 +23,7 @@ void put_key(Json& object, const KeyStatus& key);
 [[nodiscard]] Json json_of(const DirectoryStatus& directory);
 [[nodiscard]] Json json_of(const DamagedRecord& damaged);
 [[nodiscard]] Json json_of(const Holder& holder);
+[[nodiscard]] Json json_of(const CopyState& copy);
 
 [[nodiscard]] Json json_list(const Protectors& protectors);
 template <class Item>

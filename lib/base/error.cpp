@@ -140,6 +140,8 @@ ErrcInfo errc_info(Errc code) noexcept {
       return {"refused", "exists", 9};
     case Errc::conflict:
       return {"refused", "conflict", 9};
+    case Errc::recovery_key_exists:
+      return {"refused", "recovery_key_exists", 9};
     case Errc::unexpected:
       return {"unexpected", "unexpected", 10};
     case Errc::interrupted:

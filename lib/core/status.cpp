@@ -12,11 +12,6 @@
 namespace fscryptctl {
 namespace {
 
-bool opens_with_recovery_key(const ProtectorSummary& protector) {
-  return std::any_of(protector.ways.begin(), protector.ways.end(),
-                     [](const auto& way) { return way.method == Method::recovery_key; });
-}
-
 bool any_recovery_key(const Protectors& protectors) {
   return std::any_of(protectors.begin(), protectors.end(),
                      [](const auto& protector) { return protector->has_recovery_key(); });
@@ -198,7 +193,7 @@ void look_up_records(Context& context, const Filesystem& filesystem, const KeyId
 
 }  // namespace
 
-bool ProtectorStatus::has_recovery_key() const { return opens_with_recovery_key(summary); }
+bool ProtectorStatus::has_recovery_key() const { return summary.has_recovery_key(); }
 
 bool DirectoryStatus::has_recovery_key() const { return any_recovery_key(protectors); }
 

@@ -75,6 +75,7 @@ TEST_CASE("the reasons that scripts rely on keep their names and codes") {
       {Errc::kdf_limit, "refused", "kdf_limit"},
       {Errc::exists, "refused", "exists"},
       {Errc::conflict, "refused", "conflict"},
+      {Errc::recovery_key_exists, "refused", "recovery_key_exists"},
       {Errc::unexpected, "unexpected", "unexpected"},
       {Errc::interrupted, "interrupted", "interrupted"},
   }));

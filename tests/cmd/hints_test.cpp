@@ -40,6 +40,12 @@ std::optional<std::string> hint(Errc code, const std::string& path,
   return hint_for(Error(code, "message").with_path(path), context);
 }
 
+TEST_CASE("whoever gave a recovery key is not told of it", "[cmd][hints]") {
+  HintContext context = kUser;
+  context.recovery_key_tried = true;
+  CHECK_FALSE(hint(Errc::wrong_key, "/p", context));
+}
+
 TEST_CASE("hints name the next command", "[cmd][hints]") {
   CHECK(hint(Errc::not_enabled, "/home") == "sudo fscryptctl setup /home --enable-encryption");
   CHECK(hint(Errc::not_set_up, "/home") == "sudo fscryptctl setup /home");
@@ -136,6 +142,7 @@ const std::vector<Errc> kAll = {
     Errc::kdf_limit,
     Errc::exists,
     Errc::conflict,
+    Errc::recovery_key_exists,
     Errc::unexpected,
     Errc::interrupted,
 };

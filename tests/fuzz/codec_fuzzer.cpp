@@ -15,6 +15,7 @@
 #include "../metadata/same_tree.h"
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/crypto/digest.h"
+#include "fscryptctl/crypto/recovery_key.h"
 #include "fscryptctl/metadata/backup_codec.h"
 #include "fscryptctl/metadata/share_codec.h"
 #include "fscryptctl/metadata/yaml_codec.h"
@@ -84,6 +85,17 @@ std::string with_digest(std::string_view text) {
   return whole + "sha256: " + digest + "\n";
 }
 
+// Whatever is taken for a recovery key is one, however it is spelled.
+void check_recovery_key(ByteView text) {
+  const RecoveryKeyReading reading = read_recovery_key(text);
+  require(reading.key.has_value() == reading.fault.empty());
+  if (!reading.key) return;
+  const SecretBytes written = write_recovery_key(*reading.key);
+  const RecoveryKeyReading again = read_recovery_key(written.view());
+  require(again.key && equal_secrets(again.key->secret(), reading.key->secret()));
+  require(fault_of_copy(*reading.key, text).empty());
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -102,5 +114,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   read([&] { check_backup(with_digest(text)); });
   read([&] { check_share(text); });
   read([&] { check_share(with_digest(text)); });
+  check_recovery_key({data, size});
   return 0;
 }

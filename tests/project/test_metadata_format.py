@@ -38,6 +38,8 @@ def read_vector(path):
 def secret_of(headers):
     if "key" in headers:
         return reader.Secret(key=bytes.fromhex(headers["key"]))
+    if "recovery-key" in headers:
+        return reader.Secret(key=reader.read_recovery_key(headers["recovery-key"])[0])
     if "passphrase-hex" in headers:
         return reader.Secret(passphrase=bytes.fromhex(headers["passphrase-hex"]))
     if "passphrase" in headers:

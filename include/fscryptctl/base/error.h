@@ -58,6 +58,7 @@ enum class Errc {
   kdf_limit,
   exists,
   conflict,
+  recovery_key_exists,
   // code "unexpected", exit 10
   unexpected,
   // code "interrupted", exit 128 + signal

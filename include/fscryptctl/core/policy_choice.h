@@ -16,6 +16,10 @@ struct PolicyChoice {
   std::optional<PolicyKey> key;  ///< nullopt: an existing policy whose key the user has added
   std::vector<ProtectorRecord> new_protectors;
   std::optional<ProtectorId> named_by_user;  ///< the protector whose name is the user's wish
+  /// One of them that is on disk already, as it was found: what an interrupted run left.
+  std::optional<ProtectorRecord> taken_up{};
+  /// The protector among them that got a recovery key, which is kept already.
+  std::optional<ProtectorId> with_recovery_key{};
 };
 
 /// Finds the policy that `request.policy` names, or makes one, opened by the protectors that the
