@@ -216,4 +216,8 @@ std::string describe(const KernelPolicy& policy) {
          std::to_string(policy.version());
 }
 
+std::string counted(std::size_t number, const std::string& one, const std::string& many) {
+  return std::to_string(number) + " " + (number == 1 ? one : many);
+}
+
 }  // namespace fscryptctl

@@ -31,6 +31,9 @@ template <class Item>
   return list;
 }
 
+/// "1 record", "2 records"
+[[nodiscard]] std::string counted(std::size_t number, const std::string& one,
+                                  const std::string& many);
 /// "locked", "unlocked", "partly locked", "damaged", "missing", "not encrypted"
 [[nodiscard]] std::string state_word(const DirectoryStatus& directory);
 /// `passphrase "private"`, `login`, `key file "backup"`

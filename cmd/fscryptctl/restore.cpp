@@ -82,10 +82,6 @@ std::size_t conflicts_of(const RestoreResult& result) {
       }));
 }
 
-std::string count(std::size_t number, const std::string& one, const std::string& many) {
-  return std::to_string(number) + " " + (number == 1 ? one : many);
-}
-
 void add_notes(Output& out, const RestoreResult& result) {
   for (const RestoreItem& item : result.items) {
     if (item.renamed) {
@@ -98,7 +94,7 @@ void add_notes(Output& out, const RestoreResult& result) {
   }
   const std::size_t others = result.count(RestoreState::other_user);
   if (others > 0) {
-    out.note(count(others, "record belongs", "records belong") +
+    out.note(counted(others, "record belongs", "records belong") +
              " to other users; --user takes them over for yourself");
   }
 }
@@ -107,7 +103,7 @@ void report_failures(Output& out, const RestoreResult& result) {
   for (const Error& error : result.failures) out.error(error);
   const std::size_t conflicts = conflicts_of(result);
   if (conflicts == 0) return;
-  out.error(Error(Errc::conflict, count(conflicts, "record is", "records are") +
+  out.error(Error(Errc::conflict, counted(conflicts, "record is", "records are") +
                                       " different from what is there, which was kept"));
 }
 
@@ -147,7 +143,7 @@ bool holds_nothing_for(const Context& context, const Backup& backup) {
 void ask(Invocation& invocation, const RestoreResult& plan, const Filesystem& filesystem) {
   const std::size_t replaced = plan.count(RestoreState::replaced);
   if (replaced == 0) return;
-  invocation.confirm("replace " + count(replaced, "record", "records") + " on " +
+  invocation.confirm("replace " + counted(replaced, "record", "records") + " on " +
                      printable(filesystem.mount().mount_point) +
                      "? secrets and protectors that came after the backup open them no longer");
 }
