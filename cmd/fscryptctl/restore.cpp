@@ -67,10 +67,16 @@ void put_result(Json& object, const RestoreResult& result) {
   }
 }
 
-void show(Output& out, const RestoreResult& result) {
+std::string text_of(RestoreState state, bool dry_run) {
+  if (dry_run && state == RestoreState::written) return "would be restored";
+  if (dry_run && state == RestoreState::replaced) return "would replace what is there";
+  return words_of(state).text;
+}
+
+void show(Output& out, const RestoreResult& result, bool dry_run) {
   Table table({"RECORD", "ID", "USER", "NAME", "RESULT"});
   for (const RestoreItem& item : result.items) {
-    table.add({item.kind, item.id, item.user, item.name, words_of(item.state).text});
+    table.add({item.kind, item.id, item.user, item.name, text_of(item.state, dry_run)});
   }
   out.data(table.text());
 }
@@ -184,7 +190,7 @@ int run_restore(Invocation& invocation) {
     if (written > 0) out.set_changed();
   }
   put_result(out.json(), result);
-  show(out, result);
+  show(out, result, request.dry_run);
   add_notes(out, result);
   report_failures(out, result);
   return out.exit_code();
