@@ -39,17 +39,13 @@ void put_contents(Json& object, const BackupContents& contents) {
   put_paths(object, "not_looked_at", contents.not_looked_at);
 }
 
-std::string count(std::size_t number, const std::string& one, const std::string& many) {
-  return std::to_string(number) + " " + (number == 1 ? one : many);
-}
-
 std::string summary(const Backup& backup) {
   std::size_t policies = 0;
   for (const BackupEntry& entry : backup.entries) {
     if (std::holds_alternative<PolicyRecord>(entry.record)) ++policies;
   }
-  return count(policies, "policy", "policies") + " and " +
-         count(backup.entries.size() - policies, "protector", "protectors");
+  return counted(policies, "policy", "policies") + " and " +
+         counted(backup.entries.size() - policies, "protector", "protectors");
 }
 
 void add_notes(Output& out, const BackupContents& contents) {
@@ -61,7 +57,7 @@ void add_notes(Output& out, const BackupContents& contents) {
              " is encrypted, but no record here opens it: it is not in the backup");
   }
   if (contents.not_looked_at.empty()) return;
-  out.note(count(contents.not_looked_at.size(), "directory was", "directories were") +
+  out.note(counted(contents.not_looked_at.size(), "directory was", "directories were") +
            " not searched, " + printable(contents.not_looked_at.front()) + " for one");
 }
 

@@ -4,6 +4,7 @@
 
 #include "commands.h"
 #include "invocation.h"
+#include "report.h"
 
 namespace fscryptctl {
 namespace {
@@ -151,10 +152,6 @@ void show(Output& out, const Finding& finding) {
   out.data(text);
 }
 
-std::string count(std::size_t number, const std::string& one, const std::string& many) {
-  return std::to_string(number) + " " + (number == 1 ? one : many);
-}
-
 /// What was found on one filesystem, after what needs attention first.
 void check_one(Invocation& invocation, Context& context, const Filesystem& filesystem,
                bool repair) {
@@ -172,7 +169,7 @@ void check_one(Invocation& invocation, Context& context, const Filesystem& files
   const std::string where = printable(filesystem.mount().mount_point);
   if (errors > 0) {
     out.error(Error(Errc::corrupt_metadata,
-                    where + " has " + count(errors, "error", "errors") + " in its metadata")
+                    where + " has " + counted(errors, "error", "errors") + " in its metadata")
                   .with_path(filesystem.mount().mount_point));
   } else if (result.findings.empty() && result.failures.empty()) {
     out.message(where + ": nothing is wrong");

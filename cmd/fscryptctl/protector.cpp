@@ -117,7 +117,7 @@ void report_rotation(Output& out, const RotatedProtector& result) {
   const ProtectorSummary& protector = result.protector;
   out.json()["previous_id"] = result.previous.hex();
   out.json()["policies"] = json_ids(result.policies);
-  out.json()["copies"] = json_of(result.copies);
+  out.json()["copies"] = json_list(result.copies);
   out.json()["finished_earlier"] = result.finished_earlier;
   out.json()["recovery_key_lost"] = result.lost_recovery_key;
   if (result.finished_earlier) {

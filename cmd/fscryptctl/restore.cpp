@@ -67,10 +67,16 @@ void put_result(Json& object, const RestoreResult& result) {
   }
 }
 
-void show(Output& out, const RestoreResult& result) {
+std::string text_of(RestoreState state, bool dry_run) {
+  if (dry_run && state == RestoreState::written) return "would be restored";
+  if (dry_run && state == RestoreState::replaced) return "would replace what is there";
+  return words_of(state).text;
+}
+
+void show(Output& out, const RestoreResult& result, bool dry_run) {
   Table table({"RECORD", "ID", "USER", "NAME", "RESULT"});
   for (const RestoreItem& item : result.items) {
-    table.add({item.kind, item.id, item.user, item.name, words_of(item.state).text});
+    table.add({item.kind, item.id, item.user, item.name, text_of(item.state, dry_run)});
   }
   out.data(table.text());
 }
@@ -80,10 +86,6 @@ std::size_t conflicts_of(const RestoreResult& result) {
       std::count_if(result.items.begin(), result.items.end(), [](const RestoreItem& item) {
         return std::string_view(words_of(item.state).list) == "conflicts";
       }));
-}
-
-std::string count(std::size_t number, const std::string& one, const std::string& many) {
-  return std::to_string(number) + " " + (number == 1 ? one : many);
 }
 
 void add_notes(Output& out, const RestoreResult& result) {
@@ -98,7 +100,7 @@ void add_notes(Output& out, const RestoreResult& result) {
   }
   const std::size_t others = result.count(RestoreState::other_user);
   if (others > 0) {
-    out.note(count(others, "record belongs", "records belong") +
+    out.note(counted(others, "record belongs", "records belong") +
              " to other users; --user takes them over for yourself");
   }
 }
@@ -107,7 +109,7 @@ void report_failures(Output& out, const RestoreResult& result) {
   for (const Error& error : result.failures) out.error(error);
   const std::size_t conflicts = conflicts_of(result);
   if (conflicts == 0) return;
-  out.error(Error(Errc::conflict, count(conflicts, "record is", "records are") +
+  out.error(Error(Errc::conflict, counted(conflicts, "record is", "records are") +
                                       " different from what is there, which was kept"));
 }
 
@@ -147,7 +149,7 @@ bool holds_nothing_for(const Context& context, const Backup& backup) {
 void ask(Invocation& invocation, const RestoreResult& plan, const Filesystem& filesystem) {
   const std::size_t replaced = plan.count(RestoreState::replaced);
   if (replaced == 0) return;
-  invocation.confirm("replace " + count(replaced, "record", "records") + " on " +
+  invocation.confirm("replace " + counted(replaced, "record", "records") + " on " +
                      printable(filesystem.mount().mount_point) +
                      "? secrets and protectors that came after the backup open them no longer");
 }
@@ -188,7 +190,7 @@ int run_restore(Invocation& invocation) {
     if (written > 0) out.set_changed();
   }
   put_result(out.json(), result);
-  show(out, result);
+  show(out, result, request.dry_run);
   add_notes(out, result);
   report_failures(out, result);
   return out.exit_code();

@@ -3,7 +3,7 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <functional>
+#include <cerrno>
 #include <map>
 #include <set>
 
@@ -72,15 +72,20 @@ class Report {
 
 /// What stands where a hint leads.
 struct HintState {
-  enum class Kind { ok, missing, plain, other_policy, closed };
+  enum class Kind { ok, missing, plain, other_policy, closed, hidden };
   Kind kind;
   std::optional<KernelPolicy> policy{};
+  uid_t owner{};  ///< of the directory, if its policy is known
 };
 
 /// Acting as the user whose hint it is: root's rights would lead it where she cannot go.
 HintState look_at_hint(const Context& context, const Filesystem& filesystem,
                        const std::string& hint, const KeyIdentifier& key) {
+  errno = 0;
   const UniqueFd found = filesystem.open_hint(hint);
+  // What cannot be looked at may be right.
+  if (!found && errno == EACCES) return {HintState::Kind::closed};
+  if (!found && errno == EXDEV) return {HintState::Kind::hidden};
   if (!found) return {HintState::Kind::missing};
   const UniqueFd readable(
       ::openat(found.get(), ".", O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC));
@@ -90,8 +95,9 @@ HintState look_at_hint(const Context& context, const Filesystem& filesystem,
   }
   const std::optional<KernelPolicy> policy = context.kernel.get_policy(readable.get());
   if (!policy) return {HintState::Kind::plain};
-  if (policy->key == KeySpecifier(key)) return {HintState::Kind::ok, policy};
-  return {HintState::Kind::other_policy, policy};
+  const uid_t owner = file_info(readable.get()).uid;
+  if (policy->key == KeySpecifier(key)) return {HintState::Kind::ok, policy, owner};
+  return {HintState::Kind::other_policy, policy, owner};
 }
 
 bool leads_there(const HintState& state) {
@@ -106,6 +112,8 @@ std::string describe(HintState::Kind kind) {
       return "the directory is not encrypted";
     case HintState::Kind::other_policy:
       return "the directory has another key";
+    case HintState::Kind::hidden:
+      return "something is mounted over it";
     case HintState::Kind::ok:
     case HintState::Kind::closed:
       break;
@@ -124,7 +132,8 @@ class UserCheck {
         store_(store),
         known_(known),
         report_(report),
-        uid_(store.user().uid) {}
+        uid_(store.user().uid),
+        limits_(context.kdf_limits()) {}
 
   void look() {
     look_at_strays();
@@ -214,7 +223,7 @@ class UserCheck {
   void check_costs(const ProtectorSummary& protector) {
     for (const ProtectorSummary::Way& way : protector.ways) {
       if (!way.costs) continue;
-      if (const auto over = over_limit(*way.costs, context_.kdf_limits())) {
+      if (const auto over = over_limit(*way.costs, limits_)) {
         report_.add(FindingCode::kdf_limit, file_of(protector.id), uid_,
                     "opening it is refused on this machine: " + *over, protector.id.hex());
       }
@@ -297,6 +306,7 @@ class UserCheck {
     for (const auto& [hint, state] : states) {
       check_policy_of(policy, hint, state);
       if (leads_there(state)) continue;
+      if (found && state.kind == HintState::Kind::hidden) continue;
       if (found) {
         changes_[key].findings.push_back(report_.add_path(
             FindingCode::stale_hint, path_of(hint), uid_,
@@ -312,7 +322,7 @@ class UserCheck {
   void check_policy_of(const PolicyRecord& policy, const std::string& hint,
                        const HintState& state) {
     if (!state.policy) return;
-    const std::string& hex = policy.summary.key_identifier.hex();
+    const std::string hex = policy.summary.key_identifier.hex();
     if (state.kind == HintState::Kind::ok && state.policy->options != policy.options) {
       report_.add_path(FindingCode::modes_differ, path_of(hint), uid_,
                        "the directory has other modes than its record says", hex);
@@ -320,6 +330,9 @@ class UserCheck {
     if (state.kind != HintState::Kind::other_policy) return;
     const auto* other = std::get_if<KeyIdentifier>(&state.policy->key);
     if (other == nullptr || known_.contains(*other) || !reported_.insert(hint).second) return;
+    // Of somebody else's directory only root can tell whether she has a record.
+    const bool sees_all = context_.caller.uid == 0 && !context_.user;
+    if (!sees_all && state.owner != uid_) return;
     report_.add_path(FindingCode::no_record, path_of(hint), uid_,
                      "the directory is encrypted with a key of which there is no record",
                      other->hex());
@@ -334,14 +347,17 @@ class UserCheck {
     std::optional<PolicyRecord> record = store_.policy(key);
     if (!record) return;
     std::vector<std::string> good;
+    bool right = false;
     {
       const ActAs acting(store_.user());
       for (const std::string& hint : record->summary.paths) {
-        if (leads_there(look_at_hint(context_, filesystem_, hint, key))) good.push_back(hint);
+        const HintState state = look_at_hint(context_, filesystem_, hint, key);
+        right |= leads_there(state);
+        if (leads_there(state) || state.kind == HintState::Kind::hidden) good.push_back(hint);
       }
     }
     // With no hint that is good, all stay: they may be right again when something is mounted.
-    if (!good.empty()) record->summary.paths = good;
+    if (right) record->summary.paths = good;
     store_.write(lock, *record);
     for (const std::size_t finding : change.findings) report_.set_repaired(finding);
   }
@@ -352,6 +368,7 @@ class UserCheck {
   const std::set<KeyIdentifier>& known_;
   Report& report_;
   uid_t uid_;
+  KdfLimits limits_;
 
   std::map<ProtectorId, ProtectorSummary> protectors_;
   std::map<KeyIdentifier, PolicyRecord> policies_;

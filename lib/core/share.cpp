@@ -1,5 +1,7 @@
 #include "fscryptctl/core/share.h"
 
+#include <fcntl.h>
+
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/base/utc_time.h"
 #include "fscryptctl/core/policy.h"
@@ -14,13 +16,33 @@ void require_same_modes(const Target& target, const PolicyRecord& record) {
       .with_path(target.path);
 }
 
-/// The recorded paths; without one, the path that was named.
+/// True if the directory above what the hint names has the key, too: then the policy's own
+/// directory lies higher up.
+bool lies_inside(const Context& context, const Target& target, const std::string& hint,
+                 const KeyIdentifier& key) {
+  const std::size_t slash = hint.find_last_of('/');
+  if (slash == std::string::npos) return false;
+  const UniqueFd above = target.filesystem.open_hint(hint.substr(0, slash));
+  if (!above) return false;
+  const UniqueFd readable(
+      ::openat(above.get(), ".", O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC));
+  if (!readable) return file_info(above.get()).encrypted;
+  const std::optional<KernelPolicy> policy = context.kernel.get_policy(readable.get());
+  return policy && policy->key == KeySpecifier(key);
+}
+
+/// The recorded paths, and where the directory was just found, as the newest: it may have been
+/// moved.
 std::vector<std::string> paths_of(const Context& context, const Target& target,
                                   const PolicyRecord& record) {
-  if (!record.summary.paths.empty()) return record.summary.paths;
+  PolicyRecord noted = record;
   const NamedFile file = open_named(target.path);
   const std::optional<std::string> hint = target.filesystem.hint_of(file.fd.get(), context.mounts);
-  return hint ? std::vector{*hint} : std::vector<std::string>{};
+  if (hint && target.directory &&
+      !lies_inside(context, target, *hint, record.summary.key_identifier)) {
+    add_hint(noted, *hint);
+  }
+  return noted.summary.paths;
 }
 
 }  // namespace

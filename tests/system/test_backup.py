@@ -258,6 +258,7 @@ def test_a_changed_record_is_kept_unless_told(disk, run, encrypt, alice, scratch
     answer = run.ok([*how, "--replace", "--dry-run", "--json"])
     assert [one["state"] for one in answer["restored"]] == ["replaced"]
     assert records(disk) == before
+    assert "would replace what is there" in run.ok([*how, "--replace", "--dry-run"]).out
     terminal = tty([*how, "--replace"])
     terminal.expect(r"replace 1 record on .*\[y/N\]")
     terminal.sendline("n")

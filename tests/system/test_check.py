@@ -443,3 +443,25 @@ def test_what_check_says_can_be_done(disk, run, check, encrypt, alice, scratch):
     assert words[0] == "fscryptctl"
     run.ok([str(scratch / "b") if word == "BACKUP" else word for word in words[1:]] + ["--yes"])
     assert check() == set()
+
+
+def test_another_user_s_directory_in_its_place_is_no_error_of_hers(disk, check, encrypt, alice, bob):
+    place, his = encrypt(alice), encrypt(bob)
+    os.rename(place, disk / "alice/x")
+    os.rename(his, place)
+    place.chmod(0o755)
+    expected = {("warning", "directory_missing", "alice/private")}
+    assert check(user=alice) == expected
+    assert check() == expected | {("warning", "directory_missing", "bob/private")}
+
+
+def test_a_hint_that_a_mount_hides_is_kept(disk, run, check, encrypt, alice):
+    encrypt(alice)
+    path = record(disk, alice, "policies")
+    good = path.read_bytes()
+    (disk / "alice/other").mkdir()
+    path.write_bytes(good.replace(b'  - "alice/private"\n',
+                                  b'  - "alice/other"\n  - "alice/gone"\n  - "alice/private"\n'))
+    harness.command("mount", "-t", "tmpfs", "tmpfs", disk / "alice/other")
+    assert check("--repair") == {("info", "stale_hint", "alice/gone")}
+    assert b"alice/other" in path.read_bytes() and b"alice/gone" not in path.read_bytes()

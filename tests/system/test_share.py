@@ -111,6 +111,21 @@ def test_two_users_open_one_directory_each_with_an_own_secret(disk, run, team, s
     assert run.ok(["check", disk, "--json"])["findings"] == []
 
 
+def test_a_directory_that_was_moved_is_found_where_it_is(disk, run, team, share, bob, passphrase_file):
+    (disk / "deep").mkdir()
+    os.rename(team, disk / "deep/team")
+    (disk / "deep/team/below").mkdir()
+    for name, path in (("a", disk / "deep/team"), ("b", disk / "deep/team/below")):
+        file, code = share(name, path=path)
+        paths = re.findall(rb'^  - "(.*)"$', file.read_bytes(), re.MULTILINE)
+        assert paths == ([b"team", b"deep/team"] if name == "a" else [b"team"])
+        if name == "b":
+            continue
+        answer = run.ok(["accept", file, "--new-passphrase-file", passphrase_file(
+            "his of bob", owner=bob), "--json"], user=bob, stdin=code.encode())
+        assert answer["path"] == str(disk / "deep/team")
+
+
 def test_accepting_again_changes_nothing(disk, run, share, bob, passphrase_file):
     file, code = share()
     how = ["accept", file, "--new-passphrase-file", passphrase_file("his of bob", owner=bob), "--json"]
