@@ -74,7 +74,7 @@ void add_notes(Output& out, const WrittenBackup& written) {
   }
 }
 
-void report_damage(Output& out, const std::vector<DamagedRecord>& damaged) {
+void report_left_out(Output& out, const std::vector<DamagedRecord>& damaged) {
   for (const DamagedRecord& one : damaged) {
     out.error(Error(one.code, "not in the backup: " + printable(one.file) + " (user " +
                                   std::to_string(one.uid) + "): " + one.reason)
@@ -106,7 +106,7 @@ int run_backup(Invocation& invocation) {
   out.message("wrote " + printable(file) + " (" + summary(contents.backup) + ")");
   add_notes(out, written);
   add_notes(out, contents);
-  report_damage(out, contents.damaged);
+  report_left_out(out, contents.damaged);
   return out.exit_code();
 }
 
