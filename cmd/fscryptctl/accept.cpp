@@ -60,7 +60,7 @@ void finish_request(const Config& config, Arguments& arguments) {
 SharedPolicy read_share(Output& out, const std::string& file) {
   const NamedText read = read_named_text(file, kMaxRecordSize);
   try {
-    const SharedPolicy shared = parse_share(read.text);
+    SharedPolicy shared = parse_share(read.text);
     if (read.readable_by_others) {
       out.note("others can read " + printable(file) + ": with the code they can open it, too");
     }
@@ -143,10 +143,11 @@ int run_accept(Invocation& invocation) {
   out.json()["key_identifier"] = shared.key_identifier.hex();
   put_path(out.json(), "mountpoint", place.filesystem.mount().mount_point);
   if (place.hint) put_path(out.json(), "path", path);
-  if (accepted_before(context, place, shared)) {
+  const auto nothing_to_accept = [&out] {
     out.message("there is a record of this key already: nothing to accept");
     return out.exit_code();
-  }
+  };
+  if (accepted_before(context, place, shared)) return nothing_to_accept();
   CommandLineSecrets secrets(
       arguments.secrets,
       arguments.request.protector ? Spelling::existing_and_new : Spelling::all_new, invocation);
@@ -154,7 +155,8 @@ int run_accept(Invocation& invocation) {
   const PolicyKey key = open_with_code(invocation, shared, arguments);
   out.hints.code_wanted = false;
   const AcceptResult result = accept_share(context, place, shared, key, arguments.request, secrets);
-  if (result.changed) out.set_changed();
+  if (!result.changed) return nothing_to_accept();  // another run was faster
+  out.set_changed();
   out.json()["uid"] = result.user.uid;
   out.json()["user"] = user_name(result.user.uid);
   out.json()["protector"] = Json{{"id", result.protector.id.hex()},

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 import harness
+from test_store_attacks import assert_hangs, stopped_fuse
 
 USERS = ".fscryptctl/users"
 READER = harness.REPOSITORY / "metadata-format/reader.py"
@@ -493,3 +494,47 @@ def test_the_independent_reader_opens_a_policy_from_a_backup(disk, run, encrypt,
     good = (scratch / "b").read_bytes()
     (scratch / "b").write_bytes(good[:-100])
     assert subprocess.run(read, input=b"correct horse\n", capture_output=True, check=False).returncode == 8
+
+
+def test_a_hanging_mount_holds_nobody_up(disk, run, encrypt, alice, bob, scratch):
+    encrypt(alice)
+    encrypt(bob, "notes", "his passphrase")
+    (disk / "alice/mount").mkdir()
+    run.ok(["backup", disk, "--output", scratch / "before"])
+    before = records(disk)
+    for number, place in enumerate((disk / USERS / "1000", disk / USERS / "1000/policies",
+                                    disk / "alice/mount")):
+        with stopped_fuse(place, alice):
+            assert_hangs(place)
+            result = run(["backup", disk, "--output", scratch / f"all{number}", "--json"], timeout=25)
+            saved = {(one["kind"], one["uid"]) for one in result.json()["records"]}
+            assert {("policy", bob.uid), ("protector", bob.uid)} <= saved
+            assert result.rc == (0 if place.name == "mount" else 8)
+            result = run(["backup", disk / "alice", "--output", scratch / f"hers{number}", "--json"],
+                         timeout=25)
+            if place.name == "mount":
+                assert result.rc == 0
+                assert [one["path"] for one in result.json()["not_looked_at"]] == [str(place)]
+            result = run(["restore", scratch / "before", "--mount", disk, "--json"], timeout=25)
+            if place.name == "mount":
+                assert result.rc == 0 and len(result.json()["skipped"]) == 4
+            else:
+                assert result.rc == 8
+                assert {one["uid"] for one in result.json()["failed"]} <= {alice.uid}
+    assert records(disk) == before
+
+
+def test_two_at_once(disk, run, encrypt, scratch):
+    """Of two that want one name one gets it; two that restore the same do no harm."""
+    encrypt(harness.ROOT)
+    before = records(disk)
+    for number in range(5):
+        output = scratch / f"b{number}"
+        running = [run.start(["backup", str(disk), "--output", str(output)],
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(3)]
+        assert sorted(process.wait(30) for process in running) == [0, 9, 9]
+        shutil.rmtree(disk / USERS / "0")
+        running = [run.start(["restore", str(output), "--mount", str(disk)],
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(3)]
+        assert [process.wait(30) for process in running] == [0, 0, 0]
+        assert records(disk) == before

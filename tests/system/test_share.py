@@ -364,3 +364,16 @@ def test_where_the_user_may_not_have_records(filesystem, set_up, run, alice, bob
                   passphrase_file("his of bob", name="his", owner=bob), "--json"], user=bob,
                  stdin=(scratch / "c").read_bytes())
     assert result.rc == 4 and result.json()["error"]["reason"] == "not_set_up"
+
+
+def test_accepting_twice_at_once(disk, run, share, bob, key_file):
+    file, code = share()
+    key = key_file(name="bobs-key", owner=bob)
+    for _ in range(5):
+        running = [run.start(["accept", str(file), "--new-key-file", str(key), "--code-file",
+                              f"{file}-code"], user=bob, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(3)]
+        assert [process.wait(30) for process in running] == [0, 0, 0]
+        assert len(list((disk / USERS / "1001").rglob("*.yaml"))) == 2
+        for record in (disk / USERS / "1001").rglob("*.yaml"):
+            record.unlink()

@@ -58,7 +58,8 @@ struct RestoreRequest {
 /// is there already and different is kept, unless `request.replace`; with `confirmed`, what a run
 /// before has told, only those are replaced of which it said so. A protector whose name is taken
 /// there gets another. Interrupted, it can be run again.
-/// Throws not_set_up (also where only root could make the directory), untrusted_metadata, permission (nothing in it is the caller's), interrupted.
+/// Throws not_set_up (also where only root could make the directory), untrusted_metadata,
+/// permission (nothing in it is the caller's), interrupted.
 [[nodiscard]] RestoreResult restore(Context& context, const Filesystem& filesystem,
                                     const Backup& backup, const RestoreRequest& request,
                                     const RestoreResult* confirmed = nullptr);
