@@ -107,7 +107,7 @@ void show_protector(Output& out, const ProtectorStatus& protector, const MountSt
 
 void note_stale(Output& out, const std::vector<CopyState>& copies,
                 const ProtectorSummary& protector) {
-  out.json()["copies"] = json_of(copies);
+  out.json()["copies"] = json_list(copies);
   for (const CopyState& copy : copies) {
     if (!copy.written) out.note(describe_stale(copy, protector));
   }
