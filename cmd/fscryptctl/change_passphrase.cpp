@@ -7,28 +7,17 @@
 namespace fscryptctl {
 namespace {
 
-Json json_of_copies(const std::vector<CopyState>& copies) {
-  Json list = Json::array();
-  for (const CopyState& copy : copies) {
-    Json entry;
-    put_path(entry, "mountpoint", copy.mount_point);
-    entry["state"] = copy.written ? "written" : "stale";
-    list.push_back(std::move(entry));
-  }
-  return list;
-}
-
 void report(Output& out, const UpdatedProtector& result) {
   const ProtectorSummary& protector = result.protector;
   out.json()["protector"] = {{"id", protector.id.hex()},
                              {"name", protector.name},
                              {"source", source_name(protector.source)}};
-  out.json()["copies"] = json_of_copies(result.copies);
+  out.json()["copies"] = json_list(result.copies);
   const std::string what = protector.source == Source::raw_key ? "key" : "passphrase";
   out.message("changed the " + what + " of protector \"" + protector.name + "\"");
   for (const CopyState& copy : result.copies) {
     if (!copy.written) {
-      out.note("the copy on " + printable(copy.mount_point) + " still opens with its own " + what);
+      out.note(describe_stale(copy, protector));
     }
   }
   out.note("old copies and backups of the metadata still open with the previous " + what);

@@ -33,6 +33,24 @@ int run_purge(Invocation& invocation);
 int run_list(Invocation& invocation);
 int run_status(Invocation& invocation);
 int run_change_passphrase(Invocation& invocation);
+int run_protector_list(Invocation& invocation);
+int run_protector_show(Invocation& invocation);
+int run_protector_create(Invocation& invocation);
+int run_protector_verify(Invocation& invocation);
+int run_protector_rename(Invocation& invocation);
+int run_protector_change_kdf(Invocation& invocation);
+int run_protector_rotate(Invocation& invocation);
+int run_protector_remove(Invocation& invocation);
+int run_policy_list(Invocation& invocation);
+int run_policy_show(Invocation& invocation);
+int run_policy_add_protector(Invocation& invocation);
+int run_policy_remove_protector(Invocation& invocation);
+int run_policy_remove(Invocation& invocation);
+int run_share(Invocation& invocation);
+int run_accept(Invocation& invocation);
+int run_backup(Invocation& invocation);
+int run_restore(Invocation& invocation);
+int run_check(Invocation& invocation);
 int run_import_google_fscrypt(Invocation& invocation);
 int run_import_systemd_homed(Invocation& invocation);
 
@@ -44,5 +62,8 @@ int run_set_policy(int argc, char** argv);
 int run_import_hw_wrapped_key(int argc, char** argv);
 int run_generate_hw_wrapped_key(int argc, char** argv);
 int run_prepare_hw_wrapped_key(int argc, char** argv);
+int run_recovery_create(Invocation& invocation);
+int run_recovery_verify(Invocation& invocation);
+int run_recovery_remove(Invocation& invocation);
 
 }  // namespace fscryptctl

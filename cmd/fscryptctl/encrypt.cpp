@@ -1,11 +1,13 @@
 #include "fscryptctl/core/encrypt.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "commands.h"
 #include "fscryptctl/core/status.h"
 #include "fscryptctl/core/users.h"
 #include "invocation.h"
+#include "recovery_key_output.h"
 #include "report.h"
 #include "secret_input.h"
 
@@ -23,7 +25,6 @@ struct Typed {
   bool iv_ino_lblk_64 = false;
   bool iv_ino_lblk_32 = false;
   std::optional<std::string> mode;
-  bool no_recovery_key = false;
 };
 
 Source parse_source(const std::string& name) {
@@ -136,11 +137,24 @@ void add_options(CLI::App& app, EncryptRequest& request, Typed& typed) {
   app.add_flag("--iv-ino-lblk-32", typed.iv_ino_lblk_32, "for inline encryption (eMMC)");
   add_text(app, "--mode", "OCTAL|keep", typed.mode, "permissions of the directory");
   app.add_flag("--no-unlock", request.leave_locked, "leave it locked");
-  app.add_flag("--no-recovery-key", typed.no_recovery_key, "make no recovery key (none is made)");
+}
+
+bool has_recovery_key(const EncryptResult& result) {
+  return std::any_of(result.protectors.begin(), result.protectors.end(),
+                     [](const auto& protector) { return protector.has_recovery_key(); });
+}
+
+std::string what_is_at_stake(const EncryptResult& result) {
+  const bool raw_key = result.protectors.front().source == Source::raw_key;
+  const std::string without = std::string("without the ") + (raw_key ? "key file" : "passphrase");
+  if (has_recovery_key(result)) {
+    return without + " or the recovery key nobody can read these files; there is no backup yet";
+  }
+  return without + " nobody can read these files; there is no recovery key and no backup yet";
 }
 
 void report(Invocation& invocation, Context& context, const EncryptRequest& request,
-            const EncryptResult& result) {
+            const EncryptResult& result, bool wants_recovery_key) {
   Output& out = invocation.out;
   if (out.json_wanted()) {
     const PathStatus status = path_status(context, request.path, true);
@@ -149,16 +163,33 @@ void report(Invocation& invocation, Context& context, const EncryptRequest& requ
     put_key(out.json(), result.key);
   }
   const std::string path = printable(request.path);
-  if (!result.changed) return out.message(path + " is encrypted already");
+  if (!result.changed) out.message(path + " is encrypted already");
+  if (!result.changed && wants_recovery_key && !has_recovery_key(result)) {
+    out.note("no recovery key was made: see fscryptctl recovery create");
+  }
+  if (!result.changed) return;
   std::string state = result.key.state == KeyState::absent ? "locked" : "unlocked";
   if (result.only_owner_enters) {
     state += "; only " + printable(user_name(result.user.uid)) + " can enter";
   }
   out.message("encrypted " + path + " (" + state + ")");
-  out.note(
-      "without the " +
-      std::string(result.protectors.front().source == Source::raw_key ? "key file" : "passphrase") +
-      " nobody can read these files; there is no recovery key and no backup yet");
+  out.note(what_is_at_stake(result));
+}
+
+/// Options that would do nothing, and what may look like the option for a new key.
+void check_recovery_options(const EncryptRequest& request, const RecoveryKeyOptions& options,
+                            const SecretOptions& secrets, bool only_new) {
+  const bool makes_protector = only_new || request.source || request.name;
+  if (options.output && !makes_protector) {
+    throw Error(
+        Errc::usage,
+        "no protector is made that could get a recovery key: see fscryptctl recovery create");
+  }
+  if (secrets.recovery_key_file && only_new && !request.ensure) {
+    throw Error(
+        Errc::usage,
+        "--recovery-key-file opens what exists; --recovery-key-output makes a recovery key");
+  }
 }
 
 }  // namespace
@@ -171,6 +202,8 @@ int run_encrypt(Invocation& invocation) {
   add_options(app, request, typed);
   add_existing_secret_options(app, secret_options);
   add_new_secret_options(app, secret_options);
+  RecoveryKeyOptions recovery_options;
+  add_recovery_key_options(app, recovery_options);
   invocation.add_mount_option(app);
   invocation.add_kdf_limit_option(app);
   invocation.parse(app);
@@ -187,9 +220,12 @@ int run_encrypt(Invocation& invocation) {
   }
   CommandLineSecrets secrets(secret_options,
                              only_new ? Spelling::all_new : Spelling::existing_and_new, invocation);
+  check_recovery_options(request, recovery_options, secret_options, only_new);
+  RecoveryKeyOutput recovery_key(recovery_options, RecoveryKeyOutput::Wish::offered, invocation);
+  request.recovery_key = &recovery_key;
   const EncryptResult result = encrypt_directory(context, request, secrets);
   if (result.changed) invocation.out.set_changed();
-  report(invocation, context, request, result);
+  report(invocation, context, request, result, recovery_options.output.has_value());
   return invocation.out.exit_code();
 }
 

@@ -145,7 +145,7 @@ void add_key(const std::string& mountpoint, KeyForm form) {
   const UniqueFd fd = open_path(mountpoint);
   LinuxKernel kernel;
   const auto add = [&] { return kernel.add_key(fd.get(), key, form); };
-  print_line(described("adding key to " + mountpoint, add, key_error).hex());
+  print_lines({described("adding key to " + mountpoint, add, key_error).hex()});
 }
 
 void remove_key(const std::vector<std::string>& operands, RemoveScope scope) {
@@ -157,9 +157,9 @@ void remove_key(const std::vector<std::string>& operands, RemoveScope scope) {
     case RemoveOutcome::removed:
       return;
     case RemoveOutcome::other_users:
-      return print_line("warning: other users still have this key added");
+      return print_lines({"warning: other users still have this key added"});
     case RemoveOutcome::files_busy:
-      return print_line("warning: some files using this key are still in-use");
+      return print_lines({"warning: some files using this key are still in-use"});
     case RemoveOutcome::absent:
       throw Error(Errc::no_such_policy, "removing key: " + text_of(ENOKEY), ENOKEY);
   }
@@ -184,7 +184,7 @@ void key_status(const std::vector<std::string>& operands) {
   const UniqueFd fd = open_path(operands[1]);
   LinuxKernel kernel;
   const auto ask = [&] { return kernel.key_status(fd.get(), key); };
-  print_line(status_text(described("getting key status", ask, key_error)));
+  print_lines({status_text(described("getting key status", ask, key_error))});
 }
 
 std::string mode_text(std::uint8_t number) {
@@ -204,17 +204,20 @@ std::string flags_text(unsigned flags) {
   return text + ", Unknown (" + to_hex(std::array{static_cast<std::uint8_t>(flags)}) + ")";
 }
 
-void print_policy(const RawPolicy& policy) {
-  print_line("\tPolicy version: " + std::to_string(policy.version));
-  if (policy.key.empty()) return;  // a version newer than this program
-  print_line((policy.version == 1 ? "\tMaster key descriptor: " : "\tMaster key identifier: ") +
-             to_hex(policy.key));
-  print_line("\tContents encryption mode: " + mode_text(policy.contents_mode));
-  print_line("\tFilenames encryption mode: " + mode_text(policy.filenames_mode));
-  print_line("\tFlags: " + flags_text(policy.flags));
-  if (policy.version == 1) return;
+std::vector<std::string> policy_lines(const RawPolicy& policy) {
+  std::vector<std::string> lines = {"\tPolicy version: " + std::to_string(policy.version)};
+  if (policy.key.empty()) return lines;  // a version newer than this program
+  lines.push_back(
+      (policy.version == 1 ? "\tMaster key descriptor: " : "\tMaster key identifier: ") +
+      to_hex(policy.key));
+  lines.push_back("\tContents encryption mode: " + mode_text(policy.contents_mode));
+  lines.push_back("\tFilenames encryption mode: " + mode_text(policy.filenames_mode));
+  lines.push_back("\tFlags: " + flags_text(policy.flags));
+  if (policy.version == 1) return lines;
   const unsigned bits = policy.log2_data_unit_size;
-  print_line("\tData unit size: " + (bits == 0 ? "default" : std::to_string(1ULL << (bits & 63))));
+  lines.push_back("\tData unit size: " +
+                  (bits == 0 ? "default" : std::to_string(1ULL << (bits & 63))));
+  return lines;
 }
 
 void get_policy(const std::string& path) {
@@ -222,8 +225,9 @@ void get_policy(const std::string& path) {
   const RawPolicy policy = described(
       "getting policy for " + path, [&] { return read_raw_policy(fd.get()); },
       [](const Error& error) { return get_policy_error(error.sys_errno()); });
-  print_line("Encryption policy for " + path + ":");
-  print_policy(policy);
+  std::vector<std::string> lines = policy_lines(policy);
+  lines.insert(lines.begin(), "Encryption policy for " + path + ":");
+  print_lines(lines);
 }
 
 void set_policy(const std::vector<std::string>& operands, RawPolicy policy) {
@@ -239,7 +243,7 @@ std::vector<LowLevelOption> set_policy_options(RawPolicy& policy) {
   const auto flag = [&policy](std::uint8_t value) {
     return [&policy, value](std::string_view) {
       if (value == kIvInoLblk32) {
-        print_line("warning: --iv-ino-lblk-32 should normally not be used");
+        print_lines({"warning: --iv-ino-lblk-32 should normally not be used"});
       }
       policy.flags = static_cast<std::uint8_t>(policy.flags | value);
     };

@@ -36,8 +36,10 @@ void write_all(int fd, ByteView bytes, const char* what) {
   }
 }
 
-void write_line(int fd, std::string_view line, const char* what) {
-  const std::string text = (isatty(fd) == 1 ? one_line(line) : std::string(line)) + "\n";
+void write_lines(int fd, const std::vector<std::string>& lines, const char* what) {
+  const bool terminal = isatty(fd) == 1;
+  std::string text;
+  for (const std::string& line : lines) text += (terminal ? one_line(line) : line) + "\n";
   write_all(fd, as_bytes(text), what);
 }
 
@@ -118,7 +120,7 @@ std::vector<std::string> parse(const LowLevelCommand& command, int argc, char** 
 
 void report(std::string_view message) noexcept {
   try {
-    write_line(STDERR_FILENO, "error: " + std::string(message), "");
+    write_lines(STDERR_FILENO, {"error: " + std::string(message)}, "");
   } catch (const std::exception&) {
     // Nobody is left to tell; the exit code says it.
   }
@@ -137,14 +139,17 @@ int run_low_level(const LowLevelCommand& command, int argc, char** argv) {
     return 0;
   } catch (const Error& error) {
     if (error.code() == Errc::interrupted) throw;
-    report(error.what());
+    // A reader of the pipe who has gone wants no message: the original is ended by SIGPIPE.
+    if (error.sys_errno() != EPIPE) report(error.what());
   } catch (const std::bad_alloc&) {
     report("failed to allocate memory");
   }
   return 1;
 }
 
-void print_line(std::string_view line) { write_line(STDOUT_FILENO, line, "writing to stdout"); }
+void print_lines(const std::vector<std::string>& lines) {
+  write_lines(STDOUT_FILENO, lines, "writing to stdout");
+}
 
 void print_bytes(ByteView bytes) { write_all(STDOUT_FILENO, bytes, "writing to stdout"); }
 

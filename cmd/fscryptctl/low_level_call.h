@@ -33,9 +33,10 @@ struct LowLevelCommand {
 /// interrupted only.
 [[nodiscard]] int run_low_level(const LowLevelCommand& command, int argc, char** argv);
 
-/// A line on standard output. Names in it are as they are, since scripts read them; on a terminal
-/// one_line keeps them harmless. Throws io, interrupted.
-void print_line(std::string_view line);
+/// Lines on standard output, at once, so that a reader that has seen enough of a pipe disturbs
+/// nothing. Names in them are as they are, since scripts read them; on a terminal one_line keeps
+/// them harmless. Throws io, interrupted.
+void print_lines(const std::vector<std::string>& lines);
 /// Bytes of a key on standard output. Throws io, interrupted.
 void print_bytes(ByteView bytes);
 

@@ -1,6 +1,7 @@
 #include "report.h"
 
 #include "fscryptctl/core/users.h"
+#include "table.h"
 
 namespace fscryptctl {
 namespace {
@@ -40,6 +41,8 @@ void put_user(Json& object, uid_t uid, const std::string& name) {
   object["uid"] = uid;
   object["user"] = printable(name);
 }
+
+std::string day_of(const std::string& rfc3339) { return rfc3339.substr(0, 10); }
 
 unsigned data_unit_size(const EncryptionOptions& options) {
   return options.log2_data_unit_size == 0 ? 0 : 1U << options.log2_data_unit_size;
@@ -118,6 +121,13 @@ Json json_of(const ProtectorStatus& protector) {
   for (const ProtectorSummary::Way& way : summary.ways) {
     if (way.costs) object["kdf"] = json_of(*way.costs);
   }
+  return object;
+}
+
+Json json_of(const CopyState& copy) {
+  Json object;
+  put_path(object, "mountpoint", copy.mount_point);
+  object["state"] = copy.written ? "written" : "stale";
   return object;
 }
 
@@ -214,6 +224,46 @@ std::string describe(const KernelPolicy& policy) {
   return std::string(mode_name(policy.options.contents)) + " / " +
          std::string(mode_name(policy.options.filenames)) + ", version " +
          std::to_string(policy.version());
+}
+
+std::string protector_table(const Protectors& protectors, bool header) {
+  Table table(header
+                  ? std::vector<std::string>{"PROTECTOR", "NAME", "KIND", "USER", "SINCE", "OPENS"}
+                  : std::vector<std::string>{});
+  for (const auto& shared : protectors) {
+    const ProtectorStatus& one = *shared;
+    const std::string kind(source_name(one.summary.source));
+    std::vector<std::string> row{one.summary.id.hex(), one.summary.name, kind, one.user};
+    row.push_back(header ? day_of(one.summary.created) : "since " + day_of(one.summary.created));
+    if (header) {
+      row.push_back(std::to_string(one.opens.size()) +
+                    (one.opens.size() == 1 ? " directory" : " directories"));
+    }
+    table.add(std::move(row));
+  }
+  return table.text();
+}
+
+void report_damage(Output& out, const std::vector<DamagedRecord>& damaged) {
+  out.json()["damaged"] = json_list(damaged);
+  for (const DamagedRecord& one : damaged) {
+    out.error(Error(one.code,
+                    printable(one.file) + " (user " + std::to_string(one.uid) + "): " + one.reason)
+                  .with_path(one.file));
+  }
+}
+
+std::string describe_stale(const CopyState& copy, const ProtectorSummary& protector) {
+  return "the copy on " + printable(copy.mount_point) + " still opens with a previous " +
+         (protector.source == Source::raw_key ? "key" : "passphrase") +
+         ": fscryptctl change-passphrase --protector " + protector.id.hex() + " --mount " +
+         shell_quoted(copy.mount_point);
+}
+
+Json json_ids(const std::vector<KeyIdentifier>& ids) { return hex_list(ids); }
+
+std::string counted(std::size_t number, const std::string& one, const std::string& many) {
+  return std::to_string(number) + " " + (number == 1 ? one : many);
 }
 
 }  // namespace fscryptctl

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "fscryptctl/core/protector_update.h"
 #include "fscryptctl/core/status.h"
 #include "fscryptctl/kernel/holders.h"
 #include "output.h"
@@ -22,6 +23,7 @@ void put_key(Json& object, const KeyStatus& key);
 [[nodiscard]] Json json_of(const DirectoryStatus& directory);
 [[nodiscard]] Json json_of(const DamagedRecord& damaged);
 [[nodiscard]] Json json_of(const Holder& holder);
+[[nodiscard]] Json json_of(const CopyState& copy);
 
 [[nodiscard]] Json json_list(const Protectors& protectors);
 template <class Item>
@@ -31,6 +33,9 @@ template <class Item>
   return list;
 }
 
+/// "1 record", "2 records"
+[[nodiscard]] std::string counted(std::size_t number, const std::string& one,
+                                  const std::string& many);
 /// "locked", "unlocked", "partly locked", "damaged", "missing", "not encrypted"
 [[nodiscard]] std::string state_word(const DirectoryStatus& directory);
 /// `passphrase "private"`, `login`, `key file "backup"`
@@ -39,5 +44,15 @@ template <class Item>
 [[nodiscard]] std::string ways_in(const DirectoryStatus& directory);
 /// "AES-256-XTS / AES-256-CTS, version 2"
 [[nodiscard]] std::string describe(const KernelPolicy& policy);
+
+/// A line for each; without a header as details of a directory.
+[[nodiscard]] std::string protector_table(const Protectors& protectors, bool header);
+
+/// What a copy that was not written still opens with, and what brings it up to date.
+[[nodiscard]] std::string describe_stale(const CopyState& copy, const ProtectorSummary& protector);
+[[nodiscard]] Json json_ids(const std::vector<KeyIdentifier>& ids);
+
+/// Damaged records stand beside the rest, as `damaged`, and the exit code tells.
+void report_damage(Output& out, const std::vector<DamagedRecord>& damaged);
 
 }  // namespace fscryptctl

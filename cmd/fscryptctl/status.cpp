@@ -40,26 +40,6 @@ std::string directory_table(const std::vector<const DirectoryStatus*>& directori
   return table.text();
 }
 
-std::string day_of(const std::string& rfc3339) { return rfc3339.substr(0, 10); }
-
-std::string protector_table(const Protectors& protectors, bool header) {
-  Table table(header
-                  ? std::vector<std::string>{"PROTECTOR", "NAME", "KIND", "USER", "SINCE", "OPENS"}
-                  : std::vector<std::string>{});
-  for (const auto& shared : protectors) {
-    const ProtectorStatus& one = *shared;
-    const std::string kind(source_name(one.summary.source));
-    std::vector<std::string> row{one.summary.id.hex(), one.summary.name, kind, one.user};
-    row.push_back(header ? day_of(one.summary.created) : "since " + day_of(one.summary.created));
-    if (header) {
-      row.push_back(std::to_string(one.opens.size()) +
-                    (one.opens.size() == 1 ? " directory" : " directories"));
-    }
-    table.add(std::move(row));
-  }
-  return table.text();
-}
-
 std::string unlocked_by(const DirectoryStatus& directory) {
   const KeyStatus& key = directory.key;
   if (key.state != KeyState::present) return "";
@@ -96,16 +76,6 @@ void show_directory(Output& out, const DirectoryStatus& directory) {
   out.data(text);
   if (!directory.managed && !directory.damaged)
     out.note(path + " is encrypted, but not set up here");
-}
-
-/// Damaged records stand beside the rest, and the exit code tells.
-void report_damage(Output& out, const std::vector<DamagedRecord>& damaged) {
-  out.json()["damaged"] = json_list(damaged);
-  for (const DamagedRecord& one : damaged) {
-    out.error(Error(one.code,
-                    printable(one.file) + " (user " + std::to_string(one.uid) + "): " + one.reason)
-                  .with_path(one.file));
-  }
 }
 
 void check_expectation(Output& out, const std::string& expected, const DirectoryStatus& directory) {

@@ -10,7 +10,11 @@ UpdatedProtector change_secret(Context& context, const ProtectorWish& wish,
   return update_protector(
       context, choice, opener, [&](const OpenProtector& open, std::uint64_t generation) {
         // Asked for once, after the previous one was proven.
-        if (!secret) secret = secrets.fresh(open.record.summary.source, choice.target);
+        if (!secret) {
+          secret = secrets.fresh(open.record.summary.source, choice.target);
+          // A copy may have it already: then it is this one that was left behind.
+          opener.remember({secret->kind, SecretBytes(secret->bytes.view())});
+        }
         return with_new_secret(open, *secret, costs_for_new_hashing(context), generation);
       });
 }

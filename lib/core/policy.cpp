@@ -46,6 +46,27 @@ void wrap_for(UnlockedPolicy& policy, const OpenProtector& protector) {
   policy.record.summary.protectors.push_back(id);
 }
 
+void add_way(UnlockedPolicy& policy, const OpenProtector& protector) {
+  drop_way(policy.record, protector.record.summary.id);
+  if (policy.record.wrappings.size() >= kMaxProtectorsOfPolicy) {
+    throw Error(Errc::usage, "policy " + policy.record.summary.key_identifier.hex() + " has " +
+                                 std::to_string(kMaxProtectorsOfPolicy) +
+                                 " protectors already, and more do not fit");
+  }
+  wrap_for(policy, protector);
+  const UnlockedPolicy again = unlock_policy({policy.record}, protector);
+  if (!equal_secrets(again.key.secret(), policy.key.secret())) {
+    throw Error(Errc::internal, "a new wrapping does not open");
+  }
+}
+
+bool drop_way(PolicyRecord& record, const ProtectorId& protector) {
+  std::erase(record.summary.protectors, protector);
+  return std::erase_if(record.wrappings, [&](const PolicyWrapping& wrapping) {
+           return wrapping.protector == protector;
+         }) > 0;
+}
+
 UnlockedPolicy make_policy(const EncryptionOptions& options) {
   UnlockedPolicy policy{PolicyRecord{}, random_key<PolicyKey>()};
   policy.record.summary.key_identifier = key_identifier_of(policy.key.view());

@@ -1,17 +1,12 @@
 #include "fscryptctl/core/policy_choice.h"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/core/new_protector.h"
 
 namespace fscryptctl {
 namespace {
-
-std::string base_name(const std::string& path) {
-  const std::filesystem::path normal = std::filesystem::absolute(path).lexically_normal();
-  return (normal.has_filename() ? normal : normal.parent_path()).filename().string();
-}
 
 bool opens(const PolicySummary& policy, const ProtectorId& protector) {
   return std::find(policy.protectors.begin(), policy.protectors.end(), protector) !=
@@ -55,7 +50,9 @@ class Chooser {
       if (opens(policy.record.summary, protector.record.summary.id)) continue;
       wrap_for(policy, protector);
       // A copy makes this filesystem independent of the other one.
-      if (!store_.protector(protector.record.summary.id)) copies.push_back(protector.record);
+      if (!require_copy_opens(store_, filesystem_.mount().mount_point, opener_, protector)) {
+        copies.push_back(protector.record);
+      }
     }
     const bool named_only = !request_.protectors.empty() && !request_.source && !request_.name;
     PolicyChoice choice =
@@ -108,17 +105,38 @@ class Chooser {
     context_.throw_if_interrupted();
     if (taken != all.end()) {
       if (std::optional<OpenProtector> left = opened_leftover(*taken, secret)) {
-        if (take_up(*left, policy)) return chosen(std::move(policy));
+        if (take_up(*left, policy)) return with_leftover(std::move(policy), *left);
       }
       if (request_.name) throw name_taken(wish);
     }
-    const OpenProtector made =
+    OpenProtector made =
         make_protector(secret, free_name(wish, all), costs_for_new_hashing(context_));
     wrap_for(policy, made);
     PolicyChoice choice = chosen(std::move(policy));
+    if (give_recovery_key(made)) choice.with_recovery_key = made.record.summary.id;
     choice.new_protectors.push_back(made.record);
     if (request_.name) choice.named_by_user = made.record.summary.id;
     return choice;
+  }
+
+  /// It is there as the interrupted run wrote it, unless it gets a recovery key now.
+  PolicyChoice with_leftover(UnlockedPolicy policy, OpenProtector& left) {
+    PolicyChoice choice = chosen(std::move(policy));
+    const ProtectorRecord found = left.record;
+    if (!give_recovery_key(left)) return choice;
+    choice.with_recovery_key = found.summary.id;
+    choice.new_protectors.push_back(left.record);
+    choice.taken_up = found;
+    return choice;
+  }
+
+  bool give_recovery_key(OpenProtector& protector) {
+    if (request_.recovery_key == nullptr) return false;
+    const std::optional<RecoveryKey> key = request_.recovery_key->keep(
+        {request_.path, protector.record.summary, filesystem_.mount().mount_point});
+    if (!key) return false;
+    protector.record = with_recovery_key(protector, *key, 1);
+    return true;
   }
 
   /// The protector of this name, if the new secret opens it.
@@ -131,7 +149,7 @@ class Chooser {
     opener.remember({secret.kind, SecretBytes(secret.bytes.view())});
     std::optional<ProtectorKey> key = opener.try_known(*record);
     if (!key) return std::nullopt;
-    return OpenProtector{*record, std::move(*key)};
+    return OpenProtector{*record, std::move(*key), method_of(summary.source)};
   }
 
   /// Only what nothing else depends on is a leftover: a protector that opens nothing, or only the

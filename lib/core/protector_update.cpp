@@ -17,12 +17,13 @@ class Update {
 
   /// nullopt if somebody changed the record since it was opened.
   std::optional<UpdatedProtector> run(const ProtectorChoice& place, const ChangeWrappings& change) {
-    const std::vector<Copy> others = find_other_copies(place);
-    std::uint64_t generation = newest_generation(protector_.record) + 1;
-    for (const Copy& copy : others) {
-      if (copy.opened) generation = std::max(generation, newest_generation(copy.record) + 1);
+    std::vector<Copy> others = find_other_copies(place);
+    ProtectorRecord changed = change(protector_, next_generation(others));
+    // The new secret may be the one that other copies have got already.
+    for (Copy& copy : others) copy.opened = copy.opened || opens_to_same_key(copy.record);
+    if (newest_generation(changed) < next_generation(others)) {
+      changed = change(protector_, next_generation(others));
     }
-    const ProtectorRecord changed = change(protector_, generation);
     context_.throw_if_interrupted();
     if (!replace(place.store, protector_.record, changed)) return std::nullopt;
     context_.explain("wrote the record of protector " + changed.summary.id.hex());
@@ -40,6 +41,14 @@ class Update {
     ProtectorRecord record;
     bool opened;  ///< by the secret that was just proven, to the same protector key
   };
+
+  [[nodiscard]] std::uint64_t next_generation(const std::vector<Copy>& others) const {
+    std::uint64_t generation = newest_generation(protector_.record) + 1;
+    for (const Copy& copy : others) {
+      if (copy.opened) generation = std::max(generation, newest_generation(copy.record) + 1);
+    }
+    return generation;
+  }
 
   std::vector<Copy> find_other_copies(const ProtectorChoice& place) {
     std::vector<Copy> copies;
@@ -95,7 +104,7 @@ class Update {
 };
 
 OpenProtector copy_of(const OpenProtector& open) {
-  return {open.record, ProtectorKey(SecretBytes(open.key.view()))};
+  return {open.record, ProtectorKey(SecretBytes(open.key.view())), open.opened_with};
 }
 
 bool is_imported(const ProtectorWrapping& wrapping) {

@@ -29,18 +29,6 @@ std::uint32_t wished_memory_kib(const KdfWishes& wishes) {
   return static_cast<std::uint32_t>(*wishes.memory_mib * 1024);
 }
 
-KdfCosts wished_costs(const KdfWishes& wishes) {
-  const std::uint32_t lanes = wishes.lanes.value_or(default_lanes());
-  const std::uint32_t memory_kib = wished_memory_kib(wishes);
-  if (!valid_costs({1, memory_kib, lanes})) {
-    throw Error(Errc::usage, "hashing needs 1 to 255 lanes and at least 8 KiB of memory a lane");
-  }
-  KdfCosts costs = calibrate(wishes.time.value_or(kDefaultTarget), memory_kib, lanes);
-  // Less memory than was asked for would be a weaker hash than the user was promised.
-  if (wishes.memory_mib && costs.memory_kib < memory_kib) costs = {1, memory_kib, lanes};
-  return costs;
-}
-
 /// Waits for a program; its messages go to our standard error. Its exit status is what counts.
 void run_program(const std::vector<std::string>& arguments) {
   std::vector<char*> argv;
@@ -91,6 +79,18 @@ std::string device_of(const Mount& mount) {
 }
 
 }  // namespace
+
+KdfCosts wished_costs(const KdfWishes& wishes) {
+  const std::uint32_t lanes = wishes.lanes.value_or(default_lanes());
+  const std::uint32_t memory_kib = wished_memory_kib(wishes);
+  if (!valid_costs({1, memory_kib, lanes})) {
+    throw Error(Errc::usage, "hashing needs 1 to 255 lanes and at least 8 KiB of memory a lane");
+  }
+  KdfCosts costs = calibrate(wishes.time.value_or(kDefaultTarget), memory_kib, lanes);
+  // Less memory than was asked for would be a weaker hash than the user was promised.
+  if (wishes.memory_mib && costs.memory_kib < memory_kib) costs = {1, memory_kib, lanes};
+  return costs;
+}
 
 ConfigResult set_up_configuration(const Context& context, const KdfWishes& wishes) {
   std::optional<Config> config = read_config(context.config_path);

@@ -1,10 +1,6 @@
 #include "fscryptctl/core/setup_removal.h"
 
-#include <fcntl.h>
-#include <linux/mount.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <set>
@@ -12,57 +8,11 @@
 #include <vector>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/core/directory_search.h"
 #include "fscryptctl/core/status.h"
 
 namespace fscryptctl {
 namespace {
-
-/// Finds directories by key. Path hints do not do: directories are moved. What cannot be looked at
-/// counts as found, since nobody can tell what it is.
-class Search {
- public:
-  Search(Context& context, const std::set<KeyIdentifier>& keys, const std::string& mount_point)
-      : context_(context), keys_(keys), mount_point_(mount_point) {}
-
-  /// Looks through `directory` and what is below it. What is encrypted is not entered: all below
-  /// has the same key. Throws io, also when descriptors run out.
-  void look_through(int directory, const std::string& path) {
-    context_.throw_if_interrupted();
-    for (const std::string& name : directory_names(directory, UserStore::kNoLimit).names) {
-      std::string entry = path;
-      entry.append("/").append(name);
-      // Made by mkfs and root's; nothing gets there but by fsck.
-      if (entry == "/lost+found") continue;
-      try {
-        look_at_entry(directory, name, entry);
-      } catch (const Error& error) {
-        const bool closed = error.code() == Errc::untrusted_metadata ||  // another mount
-                            error.code() == Errc::permission;
-        if (!closed) throw;
-        found_.push_back(mount_point_ + entry);
-      }
-    }
-  }
-
-  [[nodiscard]] const std::vector<std::string>& found() const noexcept { return found_; }
-
- private:
-  void look_at_entry(int directory, const std::string& name, const std::string& path) {
-    const std::optional<FileInfo> info = entry_info(directory, name);
-    if (!info || !S_ISDIR(info->mode)) return;
-    const std::optional<UniqueFd> child = open_directory_beneath(directory, name);
-    if (!child) return;
-    const std::optional<KernelPolicy> policy = context_.kernel.get_policy(child->get());
-    if (!policy) return look_through(child->get(), path);
-    const auto* key = std::get_if<KeyIdentifier>(&policy->key);
-    if (key != nullptr && keys_.contains(*key)) found_.push_back(mount_point_ + path);
-  }
-
-  Context& context_;
-  const std::set<KeyIdentifier>& keys_;
-  std::string mount_point_;
-  std::vector<std::string> found_;
-};
 
 std::set<KeyIdentifier> recorded_keys(const MountStatus& status) {
   std::set<KeyIdentifier> keys;
@@ -70,26 +20,13 @@ std::set<KeyIdentifier> recorded_keys(const MountStatus& status) {
   return keys;
 }
 
-/// The filesystem without what is mounted over its directories, which hides what they hold. Only
-/// root may; others see the mounts and stop there.
-UniqueFd without_mounts_below(const Filesystem& filesystem) {
-  constexpr unsigned kFlags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
-  return UniqueFd(static_cast<int>(::syscall(SYS_open_tree, filesystem.root_fd(), "", kFlags)));
-}
-
-/// Directories on the filesystem that need its metadata.
-std::vector<std::string> dependents(Context& context, const Filesystem& filesystem,
+/// Directories on the filesystem that need its metadata. What cannot be looked at counts, since
+/// nobody can tell what it is.
+std::vector<std::string> dependents(const Context& context, const Filesystem& filesystem,
                                     const std::set<KeyIdentifier>& keys) {
-  if (keys.empty()) return {};
-  if (filesystem.mount().root != "/") return {"parts of the filesystem that are not mounted here"};
-  const std::string& mount_point = filesystem.mount().mount_point;
-  Search search(context, keys, mount_point == "/" ? "" : mount_point);
-  const UniqueFd whole = without_mounts_below(filesystem);
-  const UniqueFd root(::openat(whole ? whole.get() : filesystem.root_fd(), ".",
-                               O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!root) throw system_error(errno, "opening " + printable(mount_point));
-  search.look_through(root.get(), "");
-  return search.found();
+  KeySearch search = search_by_key(context, filesystem, keys);
+  search.found.insert(search.found.end(), search.closed.begin(), search.closed.end());
+  return std::move(search.found);
 }
 
 Context for_everybody(const Context& context) {

@@ -1,6 +1,7 @@
 #include "fscryptctl/core/unlock.h"
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/core/path_note.h"
 #include "fscryptctl/core/policy.h"
 
 namespace fscryptctl {
@@ -39,7 +40,11 @@ UnlockResult unlock_directory(Context& context, const std::string& path,
   const std::optional<FoundPolicy> found =
       find_record(context, target.filesystem, target.owner.uid, key);
   if (!found) throw not_managed(target.filesystem, path);
-  return unlock_found(context, target.filesystem, *found, request, opener, path);
+  const std::optional<std::string> hint =
+      encrypted_directory_hint(context, target.filesystem, path);
+  UnlockResult result = unlock_found(context, target.filesystem, *found, request, opener, path);
+  if (result.changed && hint) note_hint(context, target.filesystem, *found, *hint);
+  return result;
 }
 
 UnlockResult unlock_key(Context& context, const Filesystem& filesystem, const KeyIdentifier& key,

@@ -5,12 +5,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <new>
 
 #include "fscrypt_uapi.h"
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/base/file.h"
+#include "policy_ioctl.h"
 
 namespace fscryptctl {
 namespace {
@@ -159,38 +159,26 @@ Error set_policy_error(int fd, int sys_errno, const EncryptionOptions& options) 
   }
 }
 
-template <class Policy>
-Policy policy_from_bytes(const uapi::GetPolicyExArgument& argument) {
-  Policy policy{};
-  static_assert(sizeof policy <= sizeof argument.policy);
-  std::memcpy(&policy, argument.policy.data(), sizeof policy);
-  return policy;
+template <class Name>
+Name name_from(const Bytes& bytes) {
+  Name name;
+  std::ranges::copy(bytes, name.bytes.begin());
+  return name;
 }
 
-KernelPolicy make_policy(KeySpecifier key, const std::optional<EncryptionOptions>& options) {
+KernelPolicy known_policy(const RawPolicy& raw) {
+  if (raw.key.empty()) {
+    throw Error(Errc::policy_version,
+                "its encryption policy has a version that is newer than this program");
+  }
+  const auto options = options_from_kernel(raw.contents_mode, raw.filenames_mode, raw.flags,
+                                           raw.log2_data_unit_size);
   if (!options) {
     throw Error(Errc::policy_version,
                 "its encryption policy uses modes or flags newer than this program");
   }
-  return {key, *options};
-}
-
-KernelPolicy decode_policy(const uapi::GetPolicyExArgument& argument) {
-  const std::uint8_t version = argument.policy[0];
-  if (version == uapi::kPolicyVersion2 && argument.policy_size == sizeof(uapi::PolicyV2)) {
-    const auto policy = policy_from_bytes<uapi::PolicyV2>(argument);
-    return make_policy(KeyIdentifier{policy.identifier},
-                       options_from_kernel(policy.contents_mode, policy.filenames_mode,
-                                           policy.flags, policy.log2_data_unit_size));
-  }
-  if (version == uapi::kPolicyVersion1 && argument.policy_size == sizeof(uapi::PolicyV1)) {
-    const auto policy = policy_from_bytes<uapi::PolicyV1>(argument);
-    return make_policy(
-        KeyDescriptor{policy.descriptor},
-        options_from_kernel(policy.contents_mode, policy.filenames_mode, policy.flags, 0));
-  }
-  throw Error(Errc::policy_version,
-              "its encryption policy has a version that is newer than this program");
+  if (raw.version == 1) return {name_from<KeyDescriptor>(raw.key), *options};
+  return {name_from<KeyIdentifier>(raw.key), *options};
 }
 
 uapi::PolicyV2 to_kernel_v2(const KeyIdentifier& key, const EncryptionOptions& options) {
@@ -294,10 +282,9 @@ KeyStatus LinuxKernel::key_status(int fs_fd, const KeySpecifier& key) {
 }
 
 std::optional<KernelPolicy> LinuxKernel::get_policy(int fd) {
-  uapi::GetPolicyExArgument argument{};
-  argument.policy_size = sizeof argument.policy;
-  if (ioctl(fd, uapi::kGetPolicyEx, &argument) == 0) return decode_policy(argument);
-  const int sys_errno = errno;
+  RawPolicy policy;
+  const int sys_errno = ask_policy(fd, policy);
+  if (sys_errno == 0) return known_policy(policy);
   if (sys_errno == ENODATA || sys_errno == EOPNOTSUPP) return std::nullopt;
   if (sys_errno != ENOTTY) throw get_policy_error(fd, sys_errno);
   if (!file_info(fd).encrypted) return std::nullopt;

@@ -8,6 +8,7 @@
 
 #include "fscrypt_uapi.h"
 #include "fscryptctl/base/error.h"
+#include "policy_ioctl.h"
 
 namespace fscryptctl {
 namespace {
@@ -30,28 +31,36 @@ RawPolicy with_key(unsigned version, const Policy& policy, const Name& name) {
           0};
 }
 
+RawPolicy decode(const uapi::GetPolicyExArgument& argument) {
+  const std::uint8_t version = argument.policy[0];
+  if (version == uapi::kPolicyVersion1 && argument.policy_size == sizeof(uapi::PolicyV1)) {
+    const auto policy = policy_from<uapi::PolicyV1>(argument);
+    return with_key(1, policy, policy.descriptor);
+  }
+  if (version == uapi::kPolicyVersion2 && argument.policy_size == sizeof(uapi::PolicyV2)) {
+    const auto policy = policy_from<uapi::PolicyV2>(argument);
+    RawPolicy raw = with_key(2, policy, policy.identifier);
+    raw.log2_data_unit_size = policy.log2_data_unit_size;
+    return raw;
+  }
+  return {version, {}};
+}
+
 }  // namespace
 
-RawPolicy read_raw_policy(int fd) {
+int ask_policy(int fd, RawPolicy& policy) {
   uapi::GetPolicyExArgument argument{};
   argument.policy_size = sizeof argument.policy;
-  if (ioctl(fd, uapi::kGetPolicyEx, &argument) != 0) {
-    throw system_error(errno, "cannot read the encryption policy");
-  }
-  switch (argument.policy[0]) {
-    case uapi::kPolicyVersion1: {
-      const auto policy = policy_from<uapi::PolicyV1>(argument);
-      return with_key(1, policy, policy.descriptor);
-    }
-    case uapi::kPolicyVersion2: {
-      const auto policy = policy_from<uapi::PolicyV2>(argument);
-      RawPolicy raw = with_key(2, policy, policy.identifier);
-      raw.log2_data_unit_size = policy.log2_data_unit_size;
-      return raw;
-    }
-    default:
-      return {argument.policy[0], {}};
-  }
+  if (ioctl(fd, uapi::kGetPolicyEx, &argument) != 0) return errno;
+  policy = decode(argument);
+  return 0;
+}
+
+RawPolicy read_raw_policy(int fd) {
+  RawPolicy policy;
+  const int sys_errno = ask_policy(fd, policy);
+  if (sys_errno != 0) throw system_error(sys_errno, "cannot read the encryption policy");
+  return policy;
 }
 
 void set_raw_policy(int directory_fd, const RawPolicy& policy) {

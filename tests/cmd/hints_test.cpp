@@ -40,6 +40,12 @@ std::optional<std::string> hint(Errc code, const std::string& path,
   return hint_for(Error(code, "message").with_path(path), context);
 }
 
+TEST_CASE("whoever gave a recovery key is not told of it", "[cmd][hints]") {
+  HintContext context = kUser;
+  context.recovery_key_tried = true;
+  CHECK_FALSE(hint(Errc::wrong_key, "/p", context));
+}
+
 TEST_CASE("hints name the next command", "[cmd][hints]") {
   CHECK(hint(Errc::not_enabled, "/home") == "sudo fscryptctl setup /home --enable-encryption");
   CHECK(hint(Errc::not_set_up, "/home") == "sudo fscryptctl setup /home");
@@ -61,6 +67,8 @@ TEST_CASE("root is not told to use sudo", "[cmd][hints]") {
   CHECK(hint(Errc::not_enabled, "/home", root) == "fscryptctl setup /home --enable-encryption");
   CHECK(hint(Errc::other_users, "/team", root) == "fscryptctl lock --all-users /team");
   CHECK(hint(Errc::permission, "/p", root) == std::nullopt);
+  CHECK(hint(Errc::corrupt_metadata, "") == "fscryptctl check");
+  CHECK(hint(Errc::conflict, "") == "--replace puts the backup's records in their place");
 }
 
 TEST_CASE("who forgot the passphrase of an unlocked directory is told how to save the files",
@@ -107,6 +115,7 @@ const std::vector<Errc> kAll = {
     Errc::not_a_directory,
     Errc::filesystem_root,
     Errc::wrong_key,
+    Errc::stale_copy,
     Errc::no_such_path,
     Errc::no_such_user,
     Errc::not_set_up,
@@ -131,6 +140,9 @@ const std::vector<Errc> kAll = {
     Errc::already_encrypted,
     Errc::in_use,
     Errc::kdf_limit,
+    Errc::exists,
+    Errc::conflict,
+    Errc::recovery_key_exists,
     Errc::unexpected,
     Errc::interrupted,
 };

@@ -39,7 +39,7 @@ LowLevelCommand sample(Seen& seen) {
           [&seen](const std::vector<std::string>& operands) {
             seen.operands = operands;
             seen.worked = true;
-            print_line("worked");
+            print_lines({"worked"});
           }};
 }
 

@@ -1,9 +1,12 @@
 """google/fscryptctl's commands: what scripts for that program give, see and rely on, byte for byte."""
 
 import errno
+import fcntl
 import os
 import struct
 import subprocess
+import termios
+import time
 
 import pytest
 
@@ -113,6 +116,8 @@ def test_reading_the_key_can_be_interrupted(filesystem, run):
     process = run.start(["add_key", str(filesystem)], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdin.write(KEY[:20])
     process.stdin.flush()
+    while fcntl.ioctl(process.stdin, termios.FIONREAD, bytes(4)) != bytes(4):
+        time.sleep(0.01)  # until the program has read them and waits for more
     process.terminate()
     process.communicate(timeout=20)
     assert process.returncode == 143
@@ -129,6 +134,23 @@ def test_closed_standard_streams_end_nothing_badly(filesystem, room, sandbox, ru
         _, err = process.communicate(timeout=20)
     assert process.returncode == 1
     assert err == b"error: writing to stdout: No space left on device\n"
+
+
+def test_a_reader_that_stops_reading_disturbs_nothing(filesystem, directory, sandbox, run, says):
+    says(["set_policy", KEY_ID, directory])
+    environment = run.environment({"PATH": f"{sandbox.install_program().parent}:{run.environment()['PATH']}"})
+    for _ in range(20):
+        done = subprocess.run(["bash", "-o", "pipefail", "-c", 'fscryptctl get_policy "$1" | head -n 1', "bash",
+                               str(directory)], env=environment, capture_output=True, text=True, timeout=20)
+        assert (done.returncode, done.stdout, done.stderr) == (
+            0, f"Encryption policy for {directory}:\n", "")
+    # Nor does one that was never there: the original is ended silently.
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = run.start(["get_policy", str(directory)], stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode != 0 and err == b""
 
 
 def test_the_claims_of_several_users(filesystem, says, fails, alice, bob):

@@ -36,6 +36,13 @@ void move_wrapping(UnlockedPolicy& policy);
 /// Adds a wrapping by one more protector, and moves the imported one that opened it.
 void wrap_for(UnlockedPolicy& policy, const OpenProtector& protector);
 
+/// Wraps for one more protector, and proves that the new wrapping opens to the same key. Throws
+/// usage if the policy has as many protectors as fit. One that it has already gets a new wrapping.
+void add_way(UnlockedPolicy& policy, const OpenProtector& protector);
+
+/// Takes a protector's wrapping away. False if there was none.
+bool drop_way(PolicyRecord& record, const ProtectorId& protector);
+
 /// Notes where a directory of this policy lies, as the newest hint. False if it stood so already.
 bool add_hint(PolicyRecord& record, const std::string& hint);
 

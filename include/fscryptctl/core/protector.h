@@ -7,8 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include "fscryptctl/base/error.h"
 #include "fscryptctl/core/context.h"
 #include "fscryptctl/core/secrets.h"
+#include "fscryptctl/crypto/recovery_key.h"
 #include "fscryptctl/metadata/store.h"
 
 namespace fscryptctl {
@@ -23,6 +25,7 @@ struct ReadProtectors {
 struct OpenProtector {
   ProtectorRecord record;
   ProtectorKey key;
+  Method opened_with = Method::passphrase;  ///< which kind of wrapping gave the key
 };
 
 /// Opens protectors with what a SecretProvider gives. Remembers secrets and keys for one command,
@@ -42,6 +45,9 @@ class Opener {
   /// Opens with a secret that was given before; nullopt if none fits. Asks nobody.
   [[nodiscard]] std::optional<ProtectorKey> try_known(const ProtectorRecord& record);
 
+  /// The secret given before that opens the record's own method (no recovery key), as one of the
+  /// record's source, to wrap with it again; nullopt if none does. Asks nobody.
+  [[nodiscard]] std::optional<Secret> known_secret(const ProtectorRecord& record);
   /// The record's imported wrapping made again by our own algorithm, with the same hashing, by a
   /// secret that was given before and opens it to `key`; nullopt if none does. Asks nobody.
   [[nodiscard]] std::optional<ProtectorWrapping> wrap_again(const ProtectorRecord& record,
@@ -53,10 +59,15 @@ class Opener {
   static constexpr int kMaxHashings = 4;
 
  private:
-  /// A secret with what hashing it has given so far.
+  /// A secret with what reading it as a recovery key and hashing it have given so far.
   struct Known {
     Secret secret;
+    RecoveryKeyReading recovery_key;
     std::vector<std::pair<Argon2id, WrappingKey>> hashed;
+  };
+  struct Opened {
+    ProtectorKey key;
+    Method with;
   };
   /// What has been tried for one open_any.
   struct Attempt {
@@ -66,8 +77,10 @@ class Opener {
     std::vector<std::string> untried{};
   };
 
-  [[nodiscard]] std::optional<ProtectorKey> try_record(Known& known, const ProtectorRecord& record,
-                                                       Attempt& attempt);
+  Known& learn(Secret secret);
+  [[nodiscard]] Error wrong_key(const std::string& target) const;
+  [[nodiscard]] std::optional<Opened> try_record(Known& known, const ProtectorRecord& record,
+                                                 Attempt& attempt);
   [[nodiscard]] const WrappingKey* wrapping_key(Known& known, const Argon2id& kdf,
                                                 Attempt& attempt);
   [[nodiscard]] const OpenProtector* try_all(Known& known,

@@ -26,7 +26,8 @@ using ChangeWrappings =
     std::function<ProtectorRecord(const OpenProtector& open, std::uint64_t generation)>;
 
 /// Opens one of the chosen protectors and gives it other wrappings, identical in all its copies on
-/// other filesystems that the secret just proven opens to the same key; other copies stay. `change`
+/// other filesystems that the secret just proven, or one that `change` made known to the opener,
+/// opens to the same key; other copies stay. `change`
 /// may hash and ask: no lock is held meanwhile, and it is called again if somebody else was faster.
 /// Each store reads back what it wrote before the old record goes.
 /// Throws wrong_key and what opening throws, metadata_locked, no_space, and what `change` throws.

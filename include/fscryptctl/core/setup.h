@@ -18,6 +18,10 @@ struct KdfWishes {
   [[nodiscard]] bool any() const noexcept { return recalibrate || time || memory_mib || lanes; }
 };
 
+/// The costs that are wished for, the rest as `setup` chooses it for this machine. Throws usage
+/// (impossible wishes).
+[[nodiscard]] KdfCosts wished_costs(const KdfWishes& wishes);
+
 struct ConfigResult {
   bool changed = false;
   std::optional<KdfCosts> kdf;  ///< what the configuration says now

@@ -50,6 +50,9 @@ struct ProtectorSummary {
   WrapAlgorithm algorithm = WrapAlgorithm::fscryptctl_wrap_1;  ///< of all the wrappings
   std::vector<Way> ways;  ///< 1..3, in the order of the wrappings
 
+  /// One of the ways is a recovery key.
+  [[nodiscard]] bool has_recovery_key() const;
+
   bool operator==(const ProtectorSummary&) const = default;
 };
 
