@@ -1,13 +1,16 @@
 #include "fscryptctl/core/import_google.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <algorithm>
+#include <chrono>
 #include <map>
 #include <set>
 
 #include "fscryptctl/base/proc_file.h"
 #include "fscryptctl/base/utc_time.h"
+#include "fscryptctl/core/directory_search.h"
 #include "fscryptctl/core/policy.h"
 #include "fscryptctl/core/protector.h"
 #include "fscryptctl/core/setup.h"
@@ -118,14 +121,72 @@ ProtectorRecord record_of(const FoundGoogleProtector& found,
   return record;
 }
 
-PolicyRecord record_of(const GooglePolicy& policy, const std::vector<PolicyWrapping>& wrappings) {
+/// Where directories lie, by key, as records note it.
+using Places = std::map<KeyIdentifier, std::vector<std::string>>;
+
+PolicyRecord record_of(const GooglePolicy& policy, const std::vector<PolicyWrapping>& wrappings,
+                       const Places& places) {
   PolicyRecord record;
   record.summary.key_identifier = policy.key_identifier;
   record.options = policy.options;
   record.wrappings = wrappings;
   summarise(record);
+  const auto found = places.find(policy.key_identifier);
+  if (found == places.end()) return record;
+  for (const std::string& place : found->second) add_hint(record, place);
   return record;
 }
+
+/// The other tool keeps no paths, and without them listings show nothing. So the filesystem is
+/// looked through once, for a while: what is not found in time is noted when it is unlocked.
+class PlaceSearch {
+ public:
+  PlaceSearch(const Context& context, const Filesystem& filesystem,
+              const std::set<KeyIdentifier>& keys)
+      : context_(context), filesystem_(filesystem), keys_(keys) {}
+
+  Places run() {
+    const UniqueFd root(::openat(filesystem_.root_fd(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (keys_.empty() || filesystem_.mount().root != "/" || !root) return {};
+    Context limited = context_;
+    limited.throw_if_interrupted = [this] {
+      context_.throw_if_interrupted();
+      if (std::chrono::steady_clock::now() > deadline_) {
+        throw Error(Errc::io, "looking for directories takes too long");
+      }
+    };
+    const DirectorySearch search{
+        [this](const std::string& path, const KernelPolicy& policy) { note(path, policy); },
+        [](const std::string&, const Error&) {}};
+    try {
+      search_directories(limited, root.get(), "", search);
+    } catch (const Error& error) {
+      if (error.code() == Errc::interrupted) throw;
+      context_.explain(error.what());  // it is a convenience
+    }
+    return std::move(places_);
+  }
+
+ private:
+  void note(const std::string& path, const KernelPolicy& policy) {
+    const auto* const key = std::get_if<KeyIdentifier>(&policy.key);
+    const std::string hint = path.substr(path.starts_with('/') ? 1 : 0);
+    if (key == nullptr || !keys_.contains(*key) || !valid_path_hint(hint)) return;
+    struct stat info {};
+    const bool directory =
+        ::fstatat(filesystem_.root_fd(), hint.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+        S_ISDIR(info.st_mode);
+    std::vector<std::string>& found = places_[*key];
+    if (directory && found.size() < kMaxPaths) found.push_back(hint);
+  }
+
+  static constexpr std::chrono::seconds kPatience{10};
+  const Context& context_;
+  const Filesystem& filesystem_;
+  const std::set<KeyIdentifier>& keys_;
+  std::chrono::steady_clock::time_point deadline_ = std::chrono::steady_clock::now() + kPatience;
+  Places places_;
+};
 
 bool all_imported(const std::vector<PolicyWrapping>& wrappings) {
   return std::all_of(wrappings.begin(), wrappings.end(), [](const PolicyWrapping& wrapping) {
@@ -137,12 +198,13 @@ bool all_imported(const std::vector<PolicyWrapping>& wrappings) {
 class UserImport {
  public:
   UserImport(Context& context, const GoogleImportRequest& request, Identity user,
-             const std::optional<UserStore>& store, GoogleImport& result)
+             const std::optional<UserStore>& store, const Places& places, GoogleImport& result)
       : context_(context),
         request_(request),
         user_(user),
         name_(user_name(user.uid)),
         store_(store),
+        places_(places),
         result_(result) {
     if (store_ && !request_.dry_run) lock_ = store_->lock(context_.throw_if_interrupted);
     if (store_) summaries_ = store_->protectors().records;
@@ -220,7 +282,7 @@ class UserImport {
     if (store_) record = store_->policy(found.policy.key_identifier);
     ImportState state = ImportState::imported;
     if (!record) {
-      record = record_of(found.policy, wrappings);
+      record = record_of(found.policy, wrappings, places_);
       write(*record);
     } else {
       state = state_of(*record, found.policy, wrappings);
@@ -247,10 +309,29 @@ class UserImport {
   Identity user_;
   std::string name_;
   const std::optional<UserStore>& store_;
+  const Places& places_;
   GoogleImport& result_;
   std::optional<UserStore::Lock> lock_;
   std::vector<ProtectorSummary> summaries_;
 };
+
+/// Keys of which some user is to get a first record.
+std::set<KeyIdentifier> new_keys(const Filesystem& filesystem,
+                                 const std::map<uid_t, Share>& shares) {
+  std::set<KeyIdentifier> keys;
+  for (const auto& [uid, share] : shares) {
+    for (const auto& [policy, wrappings] : share.policies) {
+      const KeyIdentifier& key = policy->policy.key_identifier;
+      try {
+        const std::optional<UserStore> store = filesystem.store(user_from_uid(uid));
+        if (!store || !store->policy(key)) keys.insert(key);
+      } catch (const Error& error) {
+        if (error.code() == Errc::interrupted) throw;  // else it is reported when it is imported
+      }
+    }
+  }
+  return keys;
+}
 
 /// The user's directory, made where that is missing and may be; with dry_run it may stay away.
 std::optional<UserStore> store_of(const Filesystem& filesystem, Identity user, bool dry_run) {
@@ -283,6 +364,9 @@ void import_google_fscrypt(Context& context, const Filesystem& filesystem,
       result.changed = true;
     }
   }
+  const std::set<KeyIdentifier> keys =
+      request.dry_run ? std::set<KeyIdentifier>() : new_keys(filesystem, division.shares());
+  const Places places = PlaceSearch(context, filesystem, keys).run();
   for (const auto& [uid, share] : division.shares()) {
     const Identity user = user_from_uid(uid);
     std::optional<UserStore> store;
@@ -294,7 +378,7 @@ void import_google_fscrypt(Context& context, const Filesystem& filesystem,
       result.skipped.push_back({"users/" + std::to_string(uid), error.code(), error.what()});
       continue;
     }
-    UserImport(context, request, user, store, result).run(share);
+    UserImport(context, request, user, store, places, result).run(share);
   }
 }
 

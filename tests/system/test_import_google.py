@@ -116,6 +116,18 @@ def test_one_command_and_no_passphrase(disk, make, old, run, configured, passphr
     assert not opens(run, directory, "--passphrase-file", passphrase_file(TWO, "two"))
 
 
+def test_directories_are_found_and_listed(disk, make, run, alice):
+    directory = make("private")
+    (disk / "deep/er").mkdir(parents=True)
+    directory.rename(disk / "deep/er/private")
+    hers = make("hers", TWO, user=alice)
+    run.ok(["lock", hers], user=alice)
+    import_all(run, disk)
+    listed = {entry["path"]: entry for entry in run.ok(["list", "--json"])["directories"]}
+    assert set(listed) >= {str(disk / "deep/er/private"), str(hers)}
+    assert run.ok(["check", disk, "--json"])["findings"] == []
+
+
 def test_the_hint_leads_here(disk, make, run):
     directory = make("private")
     result = run(["unlock", directory, "--no-prompt"])
@@ -211,6 +223,64 @@ def test_what_was_wrapped_here_is_never_overwritten(disk, make, old, run, config
     assert tree(disk / ".fscryptctl") == before
     assert opens(run, directory, "--passphrase-file", three)
     assert old.opens(directory, TWO)
+
+
+def test_other_costs_and_a_recovery_key_move_it_too(disk, make, run, configured, passphrase_file,
+                                                    secrets):
+    """A record never mixes algorithms: the proven secret is wrapped again in the same write."""
+    first, second = make("first"), make("second", TWO)
+    import_all(run, disk)
+    one, two = passphrase_file(ONE), passphrase_file(TWO, "two")
+    run.ok(["protector", "change-kdf", "first", "--mount", disk, "--passphrase-file", one])
+    recovery = secrets._directory / "recovery"
+    run.ok(["recovery", "create", second, "--output", recovery, "--passphrase-file", two])
+    for directory, file in ((first, one), (second, two)):
+        protector = run.ok(["status", directory, "--json"])["protectors"][0]
+        assert protector["wrapping"] == "fscryptctl-wrap-1"
+        record = (disk / f".fscryptctl/users/0/protectors/{protector['id']}.yaml").read_text()
+        assert "google" not in record and "iv:" not in record
+        run.ok(["lock", directory])
+        assert opens(run, directory, "--passphrase-file", file)
+    assert opens(run, second, "--recovery-key-file", recovery)
+    assert states(import_all(run, disk, "--update")).count("kept") == 2
+
+
+def test_a_policy_s_wrapping_moves_when_the_policy_is_written(disk, make, run, configured,
+                                                              passphrase_file):
+    directory = make("private")
+    import_all(run, disk)
+    one, two = passphrase_file(ONE), passphrase_file(TWO, "two")
+    (record,) = (disk / ".fscryptctl/users/0/policies").iterdir()
+    assert record.read_text().count("google-fscrypt-1") == 1
+    run.ok(["policy", "add-protector", directory, "--source", "passphrase", "--name", "more",
+            "--passphrase-file", one, "--new-passphrase-file", two])
+    assert record.read_text().count("fscryptctl-wrap-1") == 2
+    run.ok(["lock", directory])
+    assert opens(run, directory, "--passphrase-file", one)
+    assert opens(run, directory, "--passphrase-file", two)
+    assert states(import_all(run, disk, "--update")) == ["unchanged", "kept"]
+
+
+def test_a_backup_of_what_was_imported(disk, make, run, passphrase_file, scratch):
+    directory = make("private")
+    import_all(run, disk)
+    run.ok(["lock", directory])
+    run.ok(["backup", disk, "--output", scratch / "backup"])
+    shutil.rmtree(disk / ".fscryptctl")
+    run.ok(["restore", scratch / "backup", "--mount", disk])
+    assert opens(run, directory, "--passphrase-file", passphrase_file(ONE))
+    assert run.ok(["check", disk, "--json"])["findings"] == []
+
+
+def test_a_new_key_for_an_imported_protector(disk, make, run, configured, passphrase_file):
+    directory = make("private")
+    import_all(run, disk)
+    one = passphrase_file(ONE)
+    run.ok(["protector", "rotate", "private", "--mount", disk, "--passphrase-file", one])
+    run.ok(["lock", directory])
+    assert opens(run, directory, "--passphrase-file", one)
+    for record in (disk / ".fscryptctl/users/0").glob("*/*.yaml"):
+        assert "google" not in record.read_text()
 
 
 def test_a_raw_key(disk, old, run, configured, key_file):
