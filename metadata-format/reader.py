@@ -607,7 +607,7 @@ def read_share(data):
     paths = [read_path(item) for item in fields.list("paths", 0, 16)]
     modes = read_modes(fields)
     fields.name("algorithm", {"fscryptctl-wrap-1"})
-    wrapped = read_wrapped_key(fields, 64)
+    wrapped = read_wrapped_key(fields, "fscryptctl-wrap-1", 64)
     fields.finish()
     return Share(identifier, paths, modes, wrapped)
 
