@@ -17,7 +17,7 @@ std::string question_for(const Loss& loss) {
            enumerate(loss.unknown);
   }
   return remove + ", the last way into " + enumerate(loss.directories) +
-         "? nobody can read these files again";
+         "? you cannot read these files again";
 }
 
 }  // namespace

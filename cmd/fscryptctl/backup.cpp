@@ -35,6 +35,7 @@ void put_contents(Json& object, const BackupContents& contents) {
   Json& records = object["records"] = Json::array();
   for (const BackupEntry& entry : contents.backup.entries) records.push_back(json_of_entry(entry));
   object["damaged"] = json_list(contents.damaged);
+  object["missing_protectors"] = contents.missing_protectors;
   put_paths(object, "not_managed", contents.not_managed);
   put_paths(object, "not_looked_at", contents.not_looked_at);
 }
@@ -49,9 +50,6 @@ std::string summary(const Backup& backup) {
 }
 
 void add_notes(Output& out, const BackupContents& contents) {
-  for (const std::string& missing : contents.missing_protectors) {
-    out.note(missing + ", whose record is not there");
-  }
   for (const std::string& path : contents.not_managed) {
     out.note(printable(path) +
              " is encrypted, but no record here opens it: it is not in the backup");
@@ -82,6 +80,13 @@ void report_left_out(Output& out, const std::vector<DamagedRecord>& damaged) {
   }
 }
 
+/// A way in that is not there is as bad as one that is damaged.
+void report_missing(Output& out, const std::vector<std::string>& missing) {
+  for (const std::string& one : missing) {
+    out.error(Error(Errc::corrupt_metadata, one + ", whose record is not there"));
+  }
+}
+
 }  // namespace
 
 int run_backup(Invocation& invocation) {
@@ -107,6 +112,7 @@ int run_backup(Invocation& invocation) {
   add_notes(out, written);
   add_notes(out, contents);
   report_left_out(out, contents.damaged);
+  report_missing(out, contents.missing_protectors);
   return out.exit_code();
 }
 

@@ -93,10 +93,9 @@ class Fixes {
         return named("protector rename", finding, finding.id + " NAME");
       case FindingCode::unused_protector:
         return named("protector remove", finding, finding.id);
-      case FindingCode::directory_missing:
-        return named("policy remove", finding, finding.id);
       case FindingCode::conversion:
         return named("convert", finding, shell_quoted(finding.path));
+      case FindingCode::directory_missing:  // it may only have been moved: unlock notes where to
       case FindingCode::newer_format:
       case FindingCode::unreadable:
       case FindingCode::foreign:

@@ -176,7 +176,10 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
     case Errc::newer_format:
       return "it needs a newer version of fscryptctl";
     case Errc::last_way:
-      if (error.path().empty()) return std::nullopt;
+      if (error.path().empty()) {
+        if (context.root || error.candidates().empty()) return std::nullopt;
+        return "root can look at what is closed to you: try sudo";
+      }
       return if_command(context, "policy add-protector",
                         "add another first: fscryptctl policy add-protector " +
                             shell_quoted(error.path()) + " --source passphrase");

@@ -197,6 +197,8 @@ int run_policy_add_protector(Invocation& invocation) {
   AddRequest& request = arguments.request;
   add_text(app, "POLICY", "", arguments.policy, "a path under it, or its key identifier")
       ->required();
+  add_text(app, "--open-with", "P", request.open_with,
+           "the protector whose secret is given (default: any of the policy's)");
   add_text(app, "--protector", "P", request.protector,
            "an existing one: NAME, id, or MOUNTPOINT:NAME (it is copied here)");
   add_text(app, "--source", "KIND", arguments.source,

@@ -4,6 +4,7 @@
 #include "commands.h"
 #include "fscryptctl/core/rotate.h"
 #include "fscryptctl/core/setup.h"
+#include "fscryptctl/core/users.h"
 #include "report.h"
 #include "table.h"
 
@@ -29,6 +30,20 @@ void add_opening_options(Invocation& invocation, CLI::App& app, Named& named) {
 
 NamedProtector find(Invocation& invocation, const Context& context, const Named& named) {
   return find_named_protector(context, named.protector, invocation.globals.mount.value_or("."));
+}
+
+/// For what needs no secret: a name alone must not lead root to somebody else's protector, since
+/// the same command a moment ago meant its own.
+NamedProtector find_without_secret(Invocation& invocation, const Context& context,
+                                   const Named& named) {
+  NamedProtector place = find(invocation, context, named);
+  const bool other = place.store.user().uid != context.user_without_path().uid;
+  if (!other || ProtectorId::from_hex(split_protector_name(named.protector).name)) return place;
+  const std::string user = user_name(place.store.user().uid);
+  throw Error(Errc::no_such_protector, "protector " + in_quotes(place.name()) + " is " +
+                                           printable(user) +
+                                           "'s: say so with --user, or name it by its whole id")
+      .with_candidates({user});
 }
 
 void show_mount_protectors(Output& out, const MountStatus& status) {
@@ -230,7 +245,7 @@ int run_protector_rename(Invocation& invocation) {
   add_text(app, "NAME", "", name, "the new name")->required();
   invocation.parse(app);
   Context context = invocation.make_context();
-  NamedProtector place = find(invocation, context, named);
+  NamedProtector place = find_without_secret(invocation, context, named);
   const std::string before = place.name();
   const bool changed = rename_protector(context, place, name);
   if (changed) invocation.out.set_changed();
@@ -296,7 +311,7 @@ int run_protector_remove(Invocation& invocation) {
   add_data_loss_option(app, wishes);
   invocation.parse(app);
   Context context = invocation.make_context();
-  const NamedProtector place = find(invocation, context, named);
+  const NamedProtector place = find_without_secret(invocation, context, named);
   put_protector(invocation.out, context, place);
   ask_before_losses(invocation, wishes);
   const RemovedProtector removed = remove_protector(context, place, wishes);

@@ -35,6 +35,8 @@ Words words_of(RestoreState state) {
       return {"different", "conflicts", "kept: another one is there"};
     case RestoreState::damaged:
       return {"damaged", "conflicts", "kept: what is there is damaged or not trusted"};
+    case RestoreState::last_way:
+      return {"last_way", "conflicts", "kept: it opens, and nothing here would open the backup's"};
     case RestoreState::newer_format:
       return {"newer_format", "conflicts", "kept: what is there is of a newer format"};
     case RestoreState::duplicate:
@@ -59,6 +61,7 @@ Json json_of_item(const RestoreItem& item) {
 }
 
 void put_result(Json& object, const RestoreResult& result) {
+  object["missing_protectors"] = result.missing_protectors;
   for (const char* list : {"restored", "skipped", "conflicts", "failed"}) {
     object[list] = Json::array();
   }

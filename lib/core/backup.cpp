@@ -1,6 +1,7 @@
 #include "fscryptctl/core/backup.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
 
 #include "fscryptctl/base/error.h"
@@ -38,7 +39,7 @@ class UserRecords {
 
   void add() {
     const Listing<PolicySummary> policies = store_.policies();
-    append(policies.damaged);
+    append_wanted(policies.damaged);
     for (const PolicySummary& policy : policies.records) {
       if (wanted_.includes(policy)) add_policy(policy);
     }
@@ -50,8 +51,15 @@ class UserRecords {
   }
 
  private:
-  void append(const std::vector<DamagedRecord>& damaged) {
-    contents_.damaged.insert(contents_.damaged.end(), damaged.begin(), damaged.end());
+  /// A damaged record tells its key by its file's name; another key's does not matter here.
+  void append_wanted(const std::vector<DamagedRecord>& damaged) {
+    for (const DamagedRecord& one : damaged) {
+      const std::string name = std::filesystem::path(one.file).stem().string();
+      const std::optional<KeyIdentifier> key = KeyIdentifier::from_hex(name);
+      if (wanted_.everything || !key || wanted_.keys.contains(*key)) {
+        contents_.damaged.push_back(one);
+      }
+    }
   }
 
   void move_to_backup(std::vector<BackupEntry>& entries) {

@@ -162,10 +162,11 @@ class Encryption {
   bool note_path(const UserStore& store, const KeyIdentifier& key) const {
     const std::optional<std::string> hint = filesystem_.hint_of(target_.fd(), context_.mounts);
     std::optional<PolicyRecord> record = store.policy(key);
-    if (!hint || !record || !add_hint(*record, *hint)) return false;
+    if (!hint || !record || has_hint(*record, *hint)) return false;
     const UserStore::Lock lock = store.lock(context_.throw_if_interrupted);
     record = store.policy(key);
-    if (!record || !add_hint(*record, *hint)) return false;
+    if (!record || has_hint(*record, *hint)) return false;
+    static_cast<void>(add_hint(*record, *hint));
     store.write(lock, *record);
     return true;
   }

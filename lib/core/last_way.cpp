@@ -126,7 +126,6 @@ Error LastWayGuard::refuse(const Loss& loss) const {
   }
   return Error(refusal_, is_last + "a directory that may still exist: " + enumerate(loss.unknown) +
                              " could not be looked at")
-      .with_path(loss.policies.front().hex())
       .with_candidates(loss.unknown);
 }
 

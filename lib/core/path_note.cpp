@@ -28,11 +28,6 @@ UniqueFd top_of(const std::string& path) {
   return {};
 }
 
-bool has_hint(const PolicyRecord& record, const std::string& hint) {
-  const std::vector<std::string>& paths = record.summary.paths;
-  return std::find(paths.begin(), paths.end(), hint) != paths.end();
-}
-
 /// If just one directory is not where it was, it is this one that was moved.
 void forget_old_place(const Context& context, const Filesystem& filesystem, PolicyRecord& record) {
   std::vector<std::string>& paths = record.summary.paths;

@@ -79,6 +79,11 @@ UnlockedPolicy make_policy(const EncryptionOptions& options) {
   return policy;
 }
 
+bool has_hint(const PolicyRecord& record, const std::string& hint) {
+  const std::vector<std::string>& paths = record.summary.paths;
+  return std::find(paths.begin(), paths.end(), hint) != paths.end();
+}
+
 bool add_hint(PolicyRecord& record, const std::string& hint) {
   std::vector<std::string>& paths = record.summary.paths;
   if (!paths.empty() && paths.back() == hint) return false;

@@ -45,7 +45,7 @@ class Addition {
     require_room();
     for (int tries = 0; tries < kTries; ++tries) {
       UnlockedPolicy unlocked =
-          open_policy(policy_.store, policy_.record, std::nullopt, opener_, policy_.target);
+          open_policy(policy_.store, policy_.record, request_.open_with, opener_, policy_.target);
       Chosen chosen = request_.protector ? existing_protector() : new_protector();
       context_.throw_if_interrupted();
       if (const std::optional<AddedProtector> result = write(std::move(unlocked), chosen)) {

@@ -4,6 +4,7 @@
 
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/base/utc_time.h"
+#include "fscryptctl/core/rotate.h"
 #include "fscryptctl/crypto/key_identifier.h"
 #include "fscryptctl/crypto/random.h"
 
@@ -355,6 +356,7 @@ std::optional<std::string> invalid_name(const std::string& name) {
   if (name.size() >= 4 && name.size() <= 16 && is_hex_digits(name)) {
     return "a protector's name must not look like an id (4 to 16 hex digits)";
   }
+  if (parse_rotation_mark(name)) return "a protector's name must not look like that of a rotation";
   return std::nullopt;
 }
 

@@ -184,6 +184,9 @@ NamedProtector find_named_protector(const Context& context, const std::string& t
 }
 
 const OpenProtector& open_named_protector(const NamedProtector& place, Opener& opener) {
+  if (!place.store.protector(place.id)) {
+    throw Error(Errc::no_such_protector, place.target() + " has just been removed or replaced");
+  }
   return opener.open_any(read_protectors(place.store, {place.id}), place.target(), true);
 }
 

@@ -144,6 +144,10 @@ UpdatedProtector update_protector(Context& context, const ProtectorChoice& choic
   // error says so.
   for (int tries = 0; tries < kTries; ++tries) {
     const bool named = chosen.size() == 1;
+    if (named && tries > 0 && !choice.store.protector(chosen.front())) {
+      throw Error(Errc::no_such_protector,
+                  choice.target + " has just been replaced by another run");
+    }
     const OpenProtector& open =
         opener.open_any(read_protectors(choice.store, chosen), choice.target, named);
     chosen = {open.record.summary.id};

@@ -95,7 +95,8 @@ class UserRestore {
       const std::optional<Record> present = present_in(*store_, record);
       if (!present) return RestoreState::written;
       const RestoreState state = compare(record, *present);
-      return state == RestoreState::different ? unless_told(state) : state;
+      if (state != RestoreState::different) return state;
+      return takes_last_way(record, *present) ? RestoreState::last_way : unless_told(state);
     } catch (const Error& error) {
       if (error.code() == Errc::newer_format) return RestoreState::newer_format;
       const bool unusable =
@@ -104,6 +105,18 @@ class UserRestore {
       return unless_told(RestoreState::damaged);
     }
   }
+
+  /// A policy that opens would become one that names only protectors which are nowhere.
+  [[nodiscard]] bool takes_last_way(const PolicyRecord& record, const PolicyRecord& present) const {
+    const auto usable = [this](const ProtectorId& id) {
+      return protectors_.contains(id) || is_usable(id);
+    };
+    return std::none_of(record.summary.protectors.begin(), record.summary.protectors.end(),
+                        usable) &&
+           std::any_of(present.summary.protectors.begin(), present.summary.protectors.end(),
+                       usable);
+  }
+  static bool takes_last_way(const ProtectorRecord&, const ProtectorRecord&) { return false; }
 
   /// Names are unique. They are not authenticated, so that another may be given.
   void prepare(RestoreItem& item, ProtectorRecord& record) {

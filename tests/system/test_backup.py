@@ -380,8 +380,8 @@ def test_a_policy_without_its_protector_is_said(disk, run, encrypt, alice, scrat
     encrypt(alice)
     (protector,) = (disk / USERS / "1000/protectors").glob("*.yaml")
     protector.unlink()
-    result = run.ok(["backup", disk, "--output", scratch / "b"])
-    assert protector.stem in result.err
+    result = run(["backup", disk, "--output", scratch / "b"])
+    assert result.rc == 8 and protector.stem in result.err
     shutil.rmtree(disk / USERS / "1000")
     result = run.ok(["restore", scratch / "b", "--mount", disk])
     assert protector.stem in result.err and "neither in the backup nor there" in result.err
@@ -542,3 +542,36 @@ def test_two_at_once(disk, run, encrypt, scratch):
                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(3)]
         assert [process.wait(30) for process in running] == [0, 0, 0]
         assert records(disk) == before
+
+
+def test_a_restored_policy_never_takes_the_last_way_in(disk, run, encrypt, alice, scratch,
+                                                       passphrase_file):
+    """The backup's policy names a protector that is nowhere, the one that is there opens."""
+    place = encrypt(harness.ROOT)
+    protector = next((disk / USERS / "0/protectors").iterdir())
+    away = scratch / "away"
+    shutil.move(protector, away)
+    answer = run(["backup", place, "--output", scratch / "useless", "--json"])
+    assert answer.rc == 8 and len(answer.json()["missing_protectors"]) == 1
+    shutil.move(away, protector)
+    old, new = scratch / "root-private", passphrase_file("battery staple", name="new")
+    run.ok(["policy", "add-protector", place, "--source", "passphrase", "--name", "second",
+            "--passphrase-file", old, "--new-passphrase-file", new])
+    run.ok(["protector", "remove", protector.stem, "--mount", disk])
+    before = records(disk)
+    for options in (["--dry-run"], []):
+        answer = run(["restore", scratch / "useless", "--mount", disk, "--replace", "--yes", "--json",
+                      *options])
+        assert answer.rc == 9
+        assert [one["state"] for one in answer.json()["conflicts"]] == ["last_way"]
+    assert records(disk) == before
+    run.ok(["unlock", place, "--passphrase-file", new, "--dry-run"])
+
+
+def test_another_keys_damaged_record_is_no_fault_of_a_directorys_backup(disk, run, encrypt, alice,
+                                                                        scratch):
+    place, other = encrypt(alice), encrypt(alice, "other")
+    damaged = disk / USERS / f"1000/policies/{key_of(run, other)}.yaml"
+    damaged.write_text("damaged")
+    assert run.ok(["backup", place, "--output", scratch / "b", "--json"])["damaged"] == []
+    assert run(["backup", disk, "--output", scratch / "all"]).rc == 8

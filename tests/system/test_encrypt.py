@@ -309,3 +309,12 @@ def test_a_long_name_is_cut_between_characters(disk, run, key_file):
     name = "鍵" * 80
     made = run.ok(["encrypt", disk / name, "--create", "--key-file", key_file(), "--json"])
     assert made["protectors"][0]["name"] == "鍵" * 66
+
+
+def test_ensuring_two_directories_of_one_policy_changes_nothing(disk, run, passphrase_file):
+    secret = passphrase_file("correct horse")
+    run.ok(["encrypt", disk / "a", "--create", "--passphrase-file", secret])
+    run.ok(["encrypt", disk / "b", "--create", "--policy", disk / "a", "--passphrase-file", secret])
+    for name in ("a", "b", "a", "b"):
+        answer = run.ok(["encrypt", disk / name, "--ensure", "--passphrase-file", secret, "--json"])
+        assert answer["changed"] is False

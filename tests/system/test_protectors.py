@@ -352,7 +352,7 @@ def test_a_policy_that_cannot_be_read_may_need_it(disk, private, run, mine, crea
 
 def test_only_the_explicit_flag_permits_data_loss(disk, private, run, mine, remove, tty):
     terminal = tty(["protector", "remove", "mine", "--mount", disk, "--allow-data-loss"])
-    terminal.expect(r"last way into .*private\? nobody can read these files again \[y/N\]")
+    terminal.expect(r"last way into .*private\? you cannot read these files again \[y/N\]")
     terminal.sendline("n")
     assert terminal.finish() == 1
     assert remove("mine", "--allow-data-loss").rc == USAGE  # a question that nobody can answer
@@ -421,7 +421,8 @@ def test_what_a_user_cannot_look_at_may_hold_her_directory(shared, run, alice, s
     result = run(["protector", "remove", "mine", "--mount", shared, "--yes", "--json"], user=alice)
     assert result.rc == REFUSED and result.json()["error"]["candidates"] == [str(closed)]
     assert "could not be looked at" in result.json()["error"]["message"]
-    result = run(["protector", "remove", "mine", "--mount", shared, "--yes", "--json"])
+    result = run(["protector", "remove", "mine", "--mount", shared, "--user", "alice", "--yes",
+                  "--json"])
     assert result.json()["error"]["candidates"] == [str(closed / "private")]
     run.ok(["protector", "remove", "mine", "--mount", shared, "--yes", "--allow-data-loss"], user=alice)
 
@@ -437,3 +438,38 @@ def test_root_finds_the_one_user_who_has_it(shared, run, alice, bob, secrets):
     run.ok(["protector", "remove", "same", "--mount", shared, "--user", "bob"])
     assert run.ok(["protector", "show", "same", "--mount", shared, "--json"])["protector"]["user"] == "alice"
     assert run(["protector", "show", "same", "--mount", shared, "--user", "alice"], user=bob).rc == PERMISSION
+
+
+def test_a_name_does_not_lead_root_to_somebody_elses_protector(disk, run, set_up, alice, mine,
+                                                               passphrase_file, create):
+    set_up(disk, "--all-users")
+    hers = passphrase_file("her secret", name="hers", owner=alice)
+    assert create("spare", hers, user=alice).rc == 0
+    assert create("spare", mine).rc == 0
+    run.ok(["protector", "remove", "spare", "--mount", disk])
+    for command in (["remove", "spare"], ["rename", "spare", "other"]):
+        result = run(["protector", *command, "--mount", disk, "--json"])
+        assert result.rc == NOT_FOUND and result.json()["error"]["candidates"] == ["alice"]
+    left = run.ok(["protector", "list", "--mount", disk, "--json"])["protectors"]
+    assert [one["user"] for one in left] == ["alice"]
+    run.ok(["protector", "remove", "spare", "--mount", disk, "--user", "alice"])
+
+
+def test_no_name_looks_like_that_of_a_rotation(disk, run, create, mine):
+    name = "mine (rotated from 0123456789abcdef)"
+    assert create(name, mine).rc == USAGE
+    assert create("mine", mine).rc == 0
+    assert run(["protector", "rename", "mine", name, "--mount", disk]).rc == USAGE
+
+
+def test_one_of_many_protectors_is_chosen_to_open_a_policy(disk, run, private, mine, passphrase_file):
+    for number in range(6):
+        new = passphrase_file(f"passphrase {number}", name=f"new{number}")
+        run.ok(["policy", "add-protector", private, "--source", "passphrase", "--name", f"p{number}",
+                "--passphrase-file", mine, "--new-passphrase-file", new])
+    last, more = new, passphrase_file("one more", name="more")
+    add = ["policy", "add-protector", private, "--source", "passphrase", "--name", "more",
+           "--passphrase-file", last, "--new-passphrase-file", more]
+    assert run(add).rc == USAGE
+    run.ok([*add, "--open-with", "p5"])
+    run.ok(["unlock", private, "--dry-run", "--protector", "more", "--passphrase-file", more])

@@ -26,7 +26,7 @@ _fscryptctl_users() {
 
 _fscryptctl_takes_value() {
   case $1 in
-    --code-file|--code-output|--config|--contents|--data-unit-size|--expect|--filenames|--kdf-lanes|--kdf-limit|--kdf-memory|--kdf-time|--key-file|--key-format|--mode|--mount|--name|--new-key-file|--new-passphrase-file|--output|--padding|--passphrase-file|--policy|--protector|--recovery-key-file|--recovery-key-output|--source|--user|--wait) return 0 ;;
+    --code-file|--code-output|--config|--contents|--data-unit-size|--expect|--filenames|--kdf-lanes|--kdf-limit|--kdf-memory|--kdf-time|--key-file|--key-format|--mode|--mount|--name|--new-key-file|--new-passphrase-file|--open-with|--output|--padding|--passphrase-file|--policy|--protector|--recovery-key-file|--recovery-key-output|--source|--user|--wait) return 0 ;;
   esac
   return 1
 }
@@ -50,7 +50,7 @@ _fscryptctl() {
     elif [[ -z $command ]]; then
       command=$word
       case $command in
-        protector|policy|import|recovery) family=1 ;;
+        protector|policy|recovery|import) family=1 ;;
       esac
     elif [[ -n $family ]]; then
       command+=" $word"
@@ -104,9 +104,12 @@ _fscryptctl() {
       'protector remove') _fscryptctl_words --mount --allow-data-loss "${everywhere[@]}" ;;
       'policy list') _fscryptctl_words --mount "${everywhere[@]}" ;;
       'policy show') _fscryptctl_words --mount "${everywhere[@]}" ;;
-      'policy add-protector') _fscryptctl_words --protector --source --name --passphrase-file --key-file --key-format --recovery-key-file --new-passphrase-file --new-key-file --mount --kdf-limit "${everywhere[@]}" ;;
+      'policy add-protector') _fscryptctl_words --open-with --protector --source --name --passphrase-file --key-file --key-format --recovery-key-file --new-passphrase-file --new-key-file --mount --kdf-limit "${everywhere[@]}" ;;
       'policy remove-protector') _fscryptctl_words --protector --allow-data-loss --mount "${everywhere[@]}" ;;
       'policy remove') _fscryptctl_words --allow-data-loss --mount "${everywhere[@]}" ;;
+      'recovery create') _fscryptctl_words --protector --mount --output --qr --replace --passphrase-file --key-file --key-format --recovery-key-file --kdf-limit "${everywhere[@]}" ;;
+      'recovery verify') _fscryptctl_words --protector --mount --recovery-key-file "${everywhere[@]}" ;;
+      'recovery remove') _fscryptctl_words --protector --mount --passphrase-file --key-file --key-format --recovery-key-file --kdf-limit "${everywhere[@]}" ;;
       'share') _fscryptctl_words --output --code-output --protector --passphrase-file --key-file --key-format --recovery-key-file --kdf-limit "${everywhere[@]}" ;;
       'accept') _fscryptctl_words --code-file --source --name --protector --passphrase-file --key-file --key-format --recovery-key-file --new-passphrase-file --new-key-file --mount --kdf-limit "${everywhere[@]}" ;;
       'backup') _fscryptctl_words --output "${everywhere[@]}" ;;
@@ -122,18 +125,15 @@ _fscryptctl() {
       'import_hw_wrapped_key') _fscryptctl_words -h --help -v --version ;;
       'generate_hw_wrapped_key') _fscryptctl_words -h --help -v --version ;;
       'prepare_hw_wrapped_key') _fscryptctl_words -h --help -v --version ;;
-      'recovery create') _fscryptctl_words --protector --mount --output --qr --replace --passphrase-file --key-file --key-format --recovery-key-file --kdf-limit "${everywhere[@]}" ;;
-      'recovery verify') _fscryptctl_words --protector --mount --recovery-key-file "${everywhere[@]}" ;;
-      'recovery remove') _fscryptctl_words --protector --mount --passphrase-file --key-file --key-format --recovery-key-file --kdf-limit "${everywhere[@]}" ;;
     esac
   elif [[ -z $command ]]; then
-    _fscryptctl_words setup encrypt unlock lock purge list status change-passphrase protector policy share accept backup check restore import add_key remove_key key_status get_policy set_policy import_hw_wrapped_key generate_hw_wrapped_key prepare_hw_wrapped_key recovery
+    _fscryptctl_words setup encrypt unlock lock purge list status change-passphrase protector policy recovery share accept backup check restore import add_key remove_key key_status get_policy set_policy import_hw_wrapped_key generate_hw_wrapped_key prepare_hw_wrapped_key
   elif [[ -n $family ]]; then
     case $command in
       'protector') _fscryptctl_words list show create verify rename change-kdf rotate remove ;;
       'policy') _fscryptctl_words list show add-protector remove-protector remove ;;
-      'import') _fscryptctl_words google-fscrypt systemd-homed ;;
       'recovery') _fscryptctl_words create verify remove ;;
+      'import') _fscryptctl_words google-fscrypt systemd-homed ;;
     esac
   else
     case "$command $operands" in
@@ -147,6 +147,9 @@ _fscryptctl() {
       'protector list 0') _fscryptctl_files default ;;
       'protector create 0') _fscryptctl_files dirnames ;;
       'policy list 0') _fscryptctl_files dirnames ;;
+      'recovery create 0') _fscryptctl_files default ;;
+      'recovery verify 0') _fscryptctl_files default ;;
+      'recovery remove 0') _fscryptctl_files default ;;
       'share 0') _fscryptctl_files default ;;
       'accept 0') _fscryptctl_files default ;;
       'backup 0') _fscryptctl_files default ;;
@@ -162,9 +165,6 @@ _fscryptctl() {
       'import_hw_wrapped_key 0') _fscryptctl_files default ;;
       'generate_hw_wrapped_key 0') _fscryptctl_files default ;;
       'prepare_hw_wrapped_key 0') _fscryptctl_files default ;;
-      'recovery create 0') _fscryptctl_files default ;;
-      'recovery verify 0') _fscryptctl_files default ;;
-      'recovery remove 0') _fscryptctl_files default ;;
     esac
   fi
 }

@@ -14,12 +14,12 @@ function __fscryptctl_look --no-scope-shadowing
         else if test "x$word" = x-- -a $options_end = 0
             set options_end 1
         else if string match -q -- '-?*' "$word"; and test $options_end = 0
-            if contains -- "$word" --code-file --code-output --config --contents --data-unit-size --expect --filenames --kdf-lanes --kdf-limit --kdf-memory --kdf-time --key-file --key-format --mode --mount --name --new-key-file --new-passphrase-file --output --padding --passphrase-file --policy --protector --recovery-key-file --recovery-key-output --source --user --wait
+            if contains -- "$word" --code-file --code-output --config --contents --data-unit-size --expect --filenames --kdf-lanes --kdf-limit --kdf-memory --kdf-time --key-file --key-format --mode --mount --name --new-key-file --new-passphrase-file --open-with --output --padding --passphrase-file --policy --protector --recovery-key-file --recovery-key-output --source --user --wait
                 set value 1
             end
         else if test "x$command" = x
             set command "$word"
-        else if contains -- "$command" protector policy import recovery
+        else if contains -- "$command" protector policy recovery import
             set command "$command $word"
         else
             set operands (math $operands + 1)
@@ -53,6 +53,7 @@ complete -c fscryptctl -n '__fscryptctl_in ""' -f -a status -d 'show filesystems
 complete -c fscryptctl -n '__fscryptctl_in ""' -f -a change-passphrase -d 'replace a passphrase or key file'
 complete -c fscryptctl -n '__fscryptctl_in ""' -f -a protector -d 'list, show, create, verify, rename, change-kdf, rotate, remove'
 complete -c fscryptctl -n '__fscryptctl_in ""' -f -a policy -d 'list, show, add-protector, remove-protector, remove'
+complete -c fscryptctl -n '__fscryptctl_in ""' -f -a recovery -d 'create, verify, remove'
 complete -c fscryptctl -n '__fscryptctl_in ""' -f -a share -d 'seal a directory\'s key for another user'
 complete -c fscryptctl -n '__fscryptctl_in ""' -f -a accept -d 'take what another user has shared'
 complete -c fscryptctl -n '__fscryptctl_in ""' -f -a backup -d 'save what unlocks the directories under a path'
@@ -67,7 +68,6 @@ complete -c fscryptctl -n '__fscryptctl_in ""' -f -a set_policy -d 'encrypt an e
 complete -c fscryptctl -n '__fscryptctl_in ""' -f -a import_hw_wrapped_key -d 'wrap a raw key in hardware'
 complete -c fscryptctl -n '__fscryptctl_in ""' -f -a generate_hw_wrapped_key -d 'make a key in hardware'
 complete -c fscryptctl -n '__fscryptctl_in ""' -f -a prepare_hw_wrapped_key -d 'make a wrapped key ready for use'
-complete -c fscryptctl -n '__fscryptctl_in ""' -f -a recovery -d 'create, verify, remove'
 complete -c fscryptctl -n '__fscryptctl_in protector' -f -a list -d 'show what opens a directory, or all on a filesystem'
 complete -c fscryptctl -n '__fscryptctl_in protector' -f -a show -d 'show one protector'
 complete -c fscryptctl -n '__fscryptctl_in protector' -f -a create -d 'make a protector'
@@ -81,11 +81,11 @@ complete -c fscryptctl -n '__fscryptctl_in policy' -f -a show -d 'show one polic
 complete -c fscryptctl -n '__fscryptctl_in policy' -f -a add-protector -d 'let one more protector open it'
 complete -c fscryptctl -n '__fscryptctl_in policy' -f -a remove-protector -d 'take a protector from it'
 complete -c fscryptctl -n '__fscryptctl_in policy' -f -a remove -d 'remove the record of a policy that is not needed any more'
-complete -c fscryptctl -n '__fscryptctl_in import' -f -a google-fscrypt -d 'take over what google/fscrypt set up'
-complete -c fscryptctl -n '__fscryptctl_in import' -f -a systemd-homed -d 'take over a home directory of systemd-homed'
 complete -c fscryptctl -n '__fscryptctl_in recovery' -f -a create -d 'make a recovery key, one more way in'
 complete -c fscryptctl -n '__fscryptctl_in recovery' -f -a verify -d 'prove that a recovery key opens something'
 complete -c fscryptctl -n '__fscryptctl_in recovery' -f -a remove -d 'take a recovery key away'
+complete -c fscryptctl -n '__fscryptctl_in import' -f -a google-fscrypt -d 'take over what google/fscrypt set up'
+complete -c fscryptctl -n '__fscryptctl_in import' -f -a systemd-homed -d 'take over a home directory of systemd-homed'
 complete -c fscryptctl -n '__fscryptctl_takes_global_options' -s h -d 'show this help'
 complete -c fscryptctl -n '__fscryptctl_takes_global_options' -l help -d 'show this help'
 complete -c fscryptctl -n '__fscryptctl_takes_global_options' -s v -d 'show the version; with --verbose also the libraries inside'
@@ -203,6 +203,7 @@ complete -c fscryptctl -n '__fscryptctl_in "protector remove"' -l allow-data-los
 complete -c fscryptctl -n '__fscryptctl_in "policy list"' -l mount -r -F -d 'where protectors and keys are looked up (default: here)'
 complete -c fscryptctl -n '__fscryptctl_in "policy list" 0' -F
 complete -c fscryptctl -n '__fscryptctl_in "policy show"' -l mount -r -F -d 'where protectors and keys are looked up (default: here)'
+complete -c fscryptctl -n '__fscryptctl_in "policy add-protector"' -l open-with -x -d 'the protector whose secret is given (default: any of the policy\'s)'
 complete -c fscryptctl -n '__fscryptctl_in "policy add-protector"' -l protector -x -d 'an existing one: NAME, id, or MOUNTPOINT:NAME (it is copied here)'
 complete -c fscryptctl -n '__fscryptctl_in "policy add-protector"' -l source -x -a 'passphrase raw-key' -d 'make a new one: passphrase (default) or raw-key'
 complete -c fscryptctl -n '__fscryptctl_in "policy add-protector"' -l name -x -d 'of the new one; default: the directory\'s'
@@ -219,6 +220,29 @@ complete -c fscryptctl -n '__fscryptctl_in "policy remove-protector"' -l allow-d
 complete -c fscryptctl -n '__fscryptctl_in "policy remove-protector"' -l mount -r -F -d 'where protectors and keys are looked up (default: here)'
 complete -c fscryptctl -n '__fscryptctl_in "policy remove"' -l allow-data-loss -d 'even if files can never be read again'
 complete -c fscryptctl -n '__fscryptctl_in "policy remove"' -l mount -r -F -d 'where protectors and keys are looked up (default: here)'
+complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l protector -x -d 'the protector, where there are several'
+complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l mount -r -F -d 'where protectors and keys are looked up (default: here)'
+complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l output -r -F -d 'write it here instead of showing it, - for standard output'
+complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l qr -d 'show or write it as QR code, too'
+complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l replace -d 'in place of the one it has, which opens nothing any more then'
+complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l passphrase-file -r -F -d 'passphrase: the first line of a file, - for standard input'
+complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l key-file -r -F -d 'raw key: a file of 32 bytes, - for standard input'
+complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l key-format -x -a 'raw hex base64' -d 'how key files are written (default: raw)'
+complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l recovery-key-file -r -F -d 'recovery key: a file with it, - for a line of standard input'
+complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l kdf-limit -x -d 'permit hashing that needs this much memory'
+complete -c fscryptctl -n '__fscryptctl_in "recovery create" 0' -F
+complete -c fscryptctl -n '__fscryptctl_in "recovery verify"' -l protector -x -d 'the protector, where there are several'
+complete -c fscryptctl -n '__fscryptctl_in "recovery verify"' -l mount -r -F -d 'where protectors and keys are looked up (default: here)'
+complete -c fscryptctl -n '__fscryptctl_in "recovery verify"' -l recovery-key-file -r -F -d 'recovery key: a file with it, - for a line of standard input'
+complete -c fscryptctl -n '__fscryptctl_in "recovery verify" 0' -F
+complete -c fscryptctl -n '__fscryptctl_in "recovery remove"' -l protector -x -d 'the protector, where there are several'
+complete -c fscryptctl -n '__fscryptctl_in "recovery remove"' -l mount -r -F -d 'where protectors and keys are looked up (default: here)'
+complete -c fscryptctl -n '__fscryptctl_in "recovery remove"' -l passphrase-file -r -F -d 'passphrase: the first line of a file, - for standard input'
+complete -c fscryptctl -n '__fscryptctl_in "recovery remove"' -l key-file -r -F -d 'raw key: a file of 32 bytes, - for standard input'
+complete -c fscryptctl -n '__fscryptctl_in "recovery remove"' -l key-format -x -a 'raw hex base64' -d 'how key files are written (default: raw)'
+complete -c fscryptctl -n '__fscryptctl_in "recovery remove"' -l recovery-key-file -r -F -d 'recovery key: a file with it, - for a line of standard input'
+complete -c fscryptctl -n '__fscryptctl_in "recovery remove"' -l kdf-limit -x -d 'permit hashing that needs this much memory'
+complete -c fscryptctl -n '__fscryptctl_in "recovery remove" 0' -F
 complete -c fscryptctl -n '__fscryptctl_in "share"' -l output -r -F -d 'the file to make for the other user\'s accept'
 complete -c fscryptctl -n '__fscryptctl_in "share"' -l code-output -r -F -d 'where the code goes instead of the terminal, - for standard output'
 complete -c fscryptctl -n '__fscryptctl_in "share"' -l protector -x -d 'open with this protector only'
@@ -304,26 +328,3 @@ complete -c fscryptctl -n '__fscryptctl_in "prepare_hw_wrapped_key"' -l help -d 
 complete -c fscryptctl -n '__fscryptctl_in "prepare_hw_wrapped_key"' -s v -d 'show the version'
 complete -c fscryptctl -n '__fscryptctl_in "prepare_hw_wrapped_key"' -l version -d 'show the version'
 complete -c fscryptctl -n '__fscryptctl_in "prepare_hw_wrapped_key" 0' -F
-complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l protector -x -d 'the protector, where there are several'
-complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l mount -r -F -d 'where protectors and keys are looked up (default: here)'
-complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l output -r -F -d 'write it here instead of showing it, - for standard output'
-complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l qr -d 'show or write it as QR code, too'
-complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l replace -d 'in place of the one it has, which opens nothing any more then'
-complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l passphrase-file -r -F -d 'passphrase: the first line of a file, - for standard input'
-complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l key-file -r -F -d 'raw key: a file of 32 bytes, - for standard input'
-complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l key-format -x -a 'raw hex base64' -d 'how key files are written (default: raw)'
-complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l recovery-key-file -r -F -d 'recovery key: a file with it, - for a line of standard input'
-complete -c fscryptctl -n '__fscryptctl_in "recovery create"' -l kdf-limit -x -d 'permit hashing that needs this much memory'
-complete -c fscryptctl -n '__fscryptctl_in "recovery create" 0' -F
-complete -c fscryptctl -n '__fscryptctl_in "recovery verify"' -l protector -x -d 'the protector, where there are several'
-complete -c fscryptctl -n '__fscryptctl_in "recovery verify"' -l mount -r -F -d 'where protectors and keys are looked up (default: here)'
-complete -c fscryptctl -n '__fscryptctl_in "recovery verify"' -l recovery-key-file -r -F -d 'recovery key: a file with it, - for a line of standard input'
-complete -c fscryptctl -n '__fscryptctl_in "recovery verify" 0' -F
-complete -c fscryptctl -n '__fscryptctl_in "recovery remove"' -l protector -x -d 'the protector, where there are several'
-complete -c fscryptctl -n '__fscryptctl_in "recovery remove"' -l mount -r -F -d 'where protectors and keys are looked up (default: here)'
-complete -c fscryptctl -n '__fscryptctl_in "recovery remove"' -l passphrase-file -r -F -d 'passphrase: the first line of a file, - for standard input'
-complete -c fscryptctl -n '__fscryptctl_in "recovery remove"' -l key-file -r -F -d 'raw key: a file of 32 bytes, - for standard input'
-complete -c fscryptctl -n '__fscryptctl_in "recovery remove"' -l key-format -x -a 'raw hex base64' -d 'how key files are written (default: raw)'
-complete -c fscryptctl -n '__fscryptctl_in "recovery remove"' -l recovery-key-file -r -F -d 'recovery key: a file with it, - for a line of standard input'
-complete -c fscryptctl -n '__fscryptctl_in "recovery remove"' -l kdf-limit -x -d 'permit hashing that needs this much memory'
-complete -c fscryptctl -n '__fscryptctl_in "recovery remove" 0' -F

@@ -46,6 +46,8 @@ void add_way(UnlockedPolicy& policy, const OpenProtector& protector);
 /// Takes a protector's wrapping away. False if there was none.
 bool drop_way(PolicyRecord& record, const ProtectorId& protector);
 
+[[nodiscard]] bool has_hint(const PolicyRecord& record, const std::string& hint);
+
 /// Notes where a directory of this policy lies, as the newest hint. False if it stood so already.
 bool add_hint(PolicyRecord& record, const std::string& hint);
 

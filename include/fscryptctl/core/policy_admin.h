@@ -24,6 +24,7 @@ struct NamedPolicy {
 
 struct AddRequest {
   std::optional<std::string> protector;  ///< an existing one: NAME, id, or MOUNTPOINT:NAME
+  std::optional<std::string> open_with;  ///< which one opens the policy; else any
   Source source = Source::passphrase;    ///< of a new one, unless `protector` is named
   std::optional<std::string> name;
 };

@@ -22,6 +22,7 @@ enum class RestoreState {
   // conflicts: what is there stays
   different,
   damaged,       ///< what is there cannot be read
+  last_way,      ///< what is there opens, and nothing would open the backup's
   newer_format,  ///< what is there is of a later version: stays in any case
   duplicate,     ///< another user's record of the backup has taken its place
   changed,       ///< what is there was changed since it was confirmed
