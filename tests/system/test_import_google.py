@@ -208,6 +208,32 @@ def test_what_the_other_program_changes_later_is_taken_over_when_told(disk, make
     assert import_all(run, disk, "--update")["changed"] is False
 
 
+def test_a_protector_that_is_added_or_taken_away_later(disk, make, old, run, passphrase_file):
+    directory = make("private")
+    first = protectors(disk)[0]
+    import_all(run, disk)
+    run.ok(["lock", directory])
+    old("metadata", "create", "protector", disk, "--source=custom_passphrase", "--name=spare",
+        stdin=f"{TWO}\n")
+    spare = next(name for name in protectors(disk) if name != first)
+    policy = f"--policy={disk}:{policies(disk)[0]}"
+    old("metadata", "add-protector-to-policy", f"--protector={disk}:{spare}", policy,
+        stdin=f"{TWO}\n{ONE}\n")
+    one, two = passphrase_file(ONE), passphrase_file(TWO, "two")
+    assert sorted(states(import_all(run, disk))) == ["imported", "outdated", "unchanged"]
+    assert not opens(run, directory, "--passphrase-file", two)
+    assert sorted(states(import_all(run, disk, "--update"))) == ["unchanged", "unchanged", "updated"]
+    assert opens(run, directory, "--passphrase-file", two)
+    assert opens(run, directory, "--passphrase-file", one)
+
+    old("metadata", "remove-protector-from-policy", f"--protector={disk}:{first}", policy, "--force")
+    assert import_all(run, disk)["changed"] is False
+    assert opens(run, directory, "--passphrase-file", one)
+    assert "updated" in states(import_all(run, disk, "--update"))
+    assert not opens(run, directory, "--passphrase-file", one)
+    assert opens(run, directory, "--passphrase-file", two)
+
+
 def test_what_was_wrapped_here_is_never_overwritten(disk, make, old, run, configured,
                                                     passphrase_file):
     directory = make("private")
