@@ -95,7 +95,6 @@ void report(Output& out, const GoogleImport& result, bool dry_run) {
                state_text(record.state, dry_run)});
   }
   out.data(table.text());
-  if (result.records.empty()) out.message("nothing was found to import");
   for (const SkippedFile& skipped : result.skipped) {
     out.note("not imported: " + printable(skipped.file) + ": " + skipped.reason);
   }
@@ -192,6 +191,7 @@ int run_import_google_fscrypt(Invocation& invocation) {
     throw;
   }
   report(out, result, request.dry_run);
+  if (result.records.empty()) out.message("nothing was found to import");
   report_damage(out, result, filesystem.mount().mount_point);
   offer_defaults(invocation, context, request.dry_run);
   return out.exit_code();

@@ -4,12 +4,22 @@ That program keeps its configuration in /etc and login protectors in /.fscrypt: 
 test's. `chroot` lets it see this filesystem as "/" and no other mount of the machine.
 """
 
+import json
 import os
 import subprocess
+from pathlib import Path
 
 import harness
 
 LOGIN_PASSWORD = "login secret"
+CONFIGURATION = {
+    "source": "custom_passphrase",
+    "hash_costs": {"time": "1", "memory": "1024", "parallelism": "1"},
+    "options": {"padding": "32", "contents": "AES_256_XTS", "filenames": "AES_256_CTS",
+                "policy_version": "2"},
+    "use_fs_keyring_for_v1_policies": False,
+    "allow_cross_user_metadata": False,
+}
 
 
 class PrivateRoot:
@@ -76,9 +86,19 @@ class OldTool:
             assert done.returncode == 0, f"{words} gave {done.returncode}: {done.stdout}{done.stderr}"
         return done
 
+    def configure(self):
+        """Its configuration, with hashing that costs next to nothing.
+
+        Its own `setup` would also make the machine's /.fscrypt: that is for private roots only.
+        """
+        if self.root is not None:
+            self("setup", "--time=1ms", "--all-users")
+        else:
+            Path("/etc/fscrypt.conf").write_text(json.dumps(CONFIGURATION))
+
     def set_up(self, *mount_points):
-        """Its configuration, with hashing that costs next to nothing, and its directories."""
-        self("setup", "--time=1ms", "--all-users")
+        """The configuration, and its directories."""
+        self.configure()
         for mount_point in mount_points:
             self("setup", mount_point, "--all-users")
 

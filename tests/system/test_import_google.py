@@ -208,6 +208,32 @@ def test_what_the_other_program_changes_later_is_taken_over_when_told(disk, make
     assert import_all(run, disk, "--update")["changed"] is False
 
 
+def test_a_protector_that_is_added_or_taken_away_later(disk, make, old, run, passphrase_file):
+    directory = make("private")
+    first = protectors(disk)[0]
+    import_all(run, disk)
+    run.ok(["lock", directory])
+    old("metadata", "create", "protector", disk, "--source=custom_passphrase", "--name=spare",
+        stdin=f"{TWO}\n")
+    spare = next(name for name in protectors(disk) if name != first)
+    policy = f"--policy={disk}:{policies(disk)[0]}"
+    old("metadata", "add-protector-to-policy", f"--protector={disk}:{spare}", policy,
+        stdin=f"{TWO}\n{ONE}\n")
+    one, two = passphrase_file(ONE), passphrase_file(TWO, "two")
+    assert sorted(states(import_all(run, disk))) == ["imported", "outdated", "unchanged"]
+    assert not opens(run, directory, "--passphrase-file", two)
+    assert sorted(states(import_all(run, disk, "--update"))) == ["unchanged", "unchanged", "updated"]
+    assert opens(run, directory, "--passphrase-file", two)
+    assert opens(run, directory, "--passphrase-file", one)
+
+    old("metadata", "remove-protector-from-policy", f"--protector={disk}:{first}", policy, "--force")
+    assert import_all(run, disk)["changed"] is False
+    assert opens(run, directory, "--passphrase-file", one)
+    assert "updated" in states(import_all(run, disk, "--update"))
+    assert not opens(run, directory, "--passphrase-file", one)
+    assert opens(run, directory, "--passphrase-file", two)
+
+
 def test_what_was_wrapped_here_is_never_overwritten(disk, make, old, run, configured,
                                                     passphrase_file):
     directory = make("private")
@@ -389,7 +415,7 @@ def test_whoever_could_begin_there_still_can(disk, make, run, alice):
 
 
 def test_a_closed_directory_stays_closed(filesystem, old, run):
-    old("setup", "--time=1ms")
+    old.configure()
     old("setup", filesystem)
     (filesystem / "d").mkdir()
     old.encrypt(filesystem / "d", ONE)
@@ -400,6 +426,8 @@ def test_a_closed_directory_stays_closed(filesystem, old, run):
 def test_nothing_there(filesystem, run):
     result = run(["import", "google-fscrypt", filesystem, "--json"])
     assert result.rc == 4 and result.json()["error"]["code"] == "not_found"
+    result = run(["import", "google-fscrypt", filesystem])
+    assert result.out == "" and result.err.count("\n") == 1
     assert run(["import", "google-fscrypt", "--json"]).rc == 2
     assert run(["import", "google-fscrypt", filesystem / "missing", "--json"]).rc == 4
 
@@ -800,3 +828,30 @@ def test_the_root_filesystem_itself(root, inside, old_inside, alice):
     assert [record["user"] for record in answer["imported"]] == ["alice", "alice"]
     inside.ok(["lock", directory], user=alice)
     inside.ok(["unlock", directory], user=alice, stdin=b"login secret\n")
+
+
+def test_two_imports_at_once(disk, make, run):
+    for number in range(4):
+        make(f"d{number}", ONE)
+    both = [run.start(["import", "google-fscrypt", str(disk)], stdout=subprocess.DEVNULL,
+                      stderr=subprocess.PIPE) for _ in range(2)]
+    for process in both:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    assert len(list(disk.mountpoint.glob(".fscryptctl/users/0/*/*.yaml"))) == 8
+    assert import_all(run, disk)["changed"] is False
+    assert run.ok(["check", disk, "--json"])["findings"] == []
+
+
+def test_text_for_people(disk, make, run, alice):
+    make("private")
+    make("hers", TWO, user=alice)
+    (disk / ".fscrypt/policies" / ("0" * 32)).write_bytes(b"nonsense")
+    result = run(["import", "google-fscrypt", disk])
+    assert result.rc == 8
+    lines = result.out.splitlines()
+    assert lines[0].split() == ["KIND", "ID", "NAME", "USER", "STATE"] and len(lines) == 5
+    assert any("private" in line and "root" in line and "imported" in line for line in lines)
+    assert "note: not imported: " in result.err and "0" * 32 in result.err
+    assert "error: 1 file of google/fscrypt on" in result.err
+    assert run(["import", "google-fscrypt", disk, "--quiet"]).rc == 8
