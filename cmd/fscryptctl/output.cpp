@@ -39,6 +39,17 @@ int exit_code_of(const Error& error) {
   return signal != 0 ? 128 + signal : code;
 }
 
+/// What is wrong with a file is said with its name.
+std::string message_of(const Error& error) {
+  const std::string what = error.what();
+  const bool of_file = error.code() == Errc::corrupt_metadata ||
+                       error.code() == Errc::untrusted_metadata ||
+                       error.code() == Errc::newer_format;
+  if (!of_file || error.path().empty()) return what;
+  const std::string path = printable(error.path());
+  return what.find(path) == std::string::npos ? path + ": " + what : what;
+}
+
 }  // namespace
 
 void Output::data(std::string_view text) {
@@ -93,7 +104,7 @@ void Output::error(const Error& error, std::string_view details) {
 }
 
 void Output::error_text(const Error& error, std::string_view details) {
-  message_line("error: ", error.what());
+  message_line("error: ", message_of(error));
   to_standard_error(std::string(details));
   const std::optional<std::string> hint = hint_for(error, hints);
   if (hint) message_line("hint: ", *hint);
@@ -104,7 +115,7 @@ Json Output::error_json(const Error& error) const {
   Json object = Json::object();
   object["code"] = info.code;
   object["reason"] = info.reason;
-  object["message"] = one_line(error.what());
+  object["message"] = one_line(message_of(error));
   if (const auto hint = hint_for(error, hints)) object["hint"] = one_line(*hint);
   if (!error.path().empty()) put_path(object, "path", error.path());
   object["candidates"] = Json::array();

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/core/last_way.h"
 #include "fscryptctl/core/new_protector.h"
 #include "fscryptctl/core/policy.h"
 #include "fscryptctl/core/share.h"
@@ -48,6 +49,11 @@ std::vector<Filesystem> candidates_for(const Context& context, const SharedPolic
   }
   candidates.push_back(filesystem_of_path(context, "."));
   return candidates;
+}
+
+/// A record whose protectors are all lost is no hindrance: it is made anew.
+bool opens_at_all(const UserStore& store, const PolicyRecord& record) {
+  return has_other_way(store, record.summary, ProtectorId{});
 }
 
 /// One run of `accept`, with the key in hand.
@@ -129,7 +135,8 @@ class Acceptance {
   /// opened, or its name was taken.
   std::optional<AcceptResult> write(const PolicyRecord& policy, NewProtector& protector) {
     const UserStore::Lock lock = store_.lock(context_.throw_if_interrupted);
-    if (store_.policy(shared_.key_identifier)) {
+    const std::optional<PolicyRecord> there = store_.policy(shared_.key_identifier);
+    if (there && opens_at_all(store_, *there)) {
       return AcceptResult{false, store_.user(), protector.open.record.summary};  // faster
     }
     if (!write_new(store_, lock, name_wish(), protector)) return std::nullopt;
@@ -170,7 +177,10 @@ SharePlace find_share_place(Context& context, const SharedPolicy& shared,
 std::optional<PolicyRecord> accepted_before(const Context& context, const SharePlace& place,
                                             const SharedPolicy& shared) {
   static_cast<void>(place.filesystem.require_metadata());
-  return find_policy(place.filesystem.store(context.user_without_path()), shared.key_identifier);
+  const std::optional<UserStore> store = place.filesystem.store(context.user_without_path());
+  std::optional<PolicyRecord> record = find_policy(store, shared.key_identifier);
+  if (record && !opens_at_all(*store, *record)) return std::nullopt;
+  return record;
 }
 
 AcceptResult accept_share(Context& context, const SharePlace& place, const SharedPolicy& shared,

@@ -235,9 +235,9 @@ class Rotation {
   bool begun_by_other(const ProtectorId& id) const {
     const std::optional<ProtectorRecord> record = chosen_.store.protector(id);
     if (record && !opener_.try_known(*record)) {
-      throw Error(Errc::wrong_key,
-                  "an earlier rotation left protector " + id.hex() +
-                      ", which opens with another secret: rotate or remove that one first");
+      throw Error(Errc::usage,
+                  "an earlier rotation, from before the secret was changed, left protector " +
+                      id.hex() + ": remove that one first");
     }
     return false;
   }

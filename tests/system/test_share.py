@@ -227,6 +227,18 @@ def test_a_file_that_others_can_read_is_noted(run, share, bob, passphrase_file):
                                     stdin=code.encode()).err
 
 
+def test_a_share_repairs_a_record_that_nothing_opens(disk, run, team, share, bob, passphrase_file):
+    file, code = share()
+    new = passphrase_file("his of bob", name="bobs", owner=bob)
+    accept = ["accept", file, "--mount", disk, "--new-passphrase-file", new, "--json"]
+    run.ok(accept, user=bob, stdin=code.encode() + b"\n")
+    (protector,) = (disk / USERS / "1001/protectors").iterdir()
+    protector.unlink()
+    assert run(["unlock", team, "--passphrase-file", new, "--dry-run"], user=bob).rc == 4
+    assert run.ok(accept, user=bob, stdin=code.encode() + b"\n")["changed"] is True
+    run.ok(["unlock", team, "--passphrase-file", new, "--dry-run"], user=bob)
+
+
 def test_with_a_protector_that_is_there_already(disk, run, team, share, bob, key_file):
     key = key_file(name="bobs-key", owner=bob)
     home = disk / "bob"
