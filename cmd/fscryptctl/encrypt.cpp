@@ -2,6 +2,7 @@
 
 #include <bit>
 
+#include "admin.h"
 #include "commands.h"
 #include "fscryptctl/core/status.h"
 #include "fscryptctl/core/users.h"
@@ -25,13 +26,6 @@ struct Typed {
   std::optional<std::string> mode;
   bool no_recovery_key = false;
 };
-
-Source parse_source(const std::string& name) {
-  const std::optional<Source> source = source_from_name(name);
-  if (source && *source != Source::login) return *source;
-  throw Error(Errc::usage,
-              "invalid source: " + printable(name) + " (passphrase or raw-key is possible)");
-}
 
 /// A contents mode alone brings the filenames mode that the kernel pairs it with.
 Mode partner_of_contents(Mode contents) {
@@ -99,7 +93,7 @@ std::optional<mode_t> parse_permissions(const std::string& text) {
 }
 
 void apply(const Typed& typed, EncryptRequest& request) {
-  if (typed.source) request.source = parse_source(*typed.source);
+  if (typed.source) request.source = parse_new_source(*typed.source);
   choose_modes(typed, request.options);
   choose_data_unit(typed, request.options);
   if (typed.padding) request.options.padding_bytes = *typed.padding;
@@ -120,7 +114,8 @@ void add_options(CLI::App& app, EncryptRequest& request, Typed& typed) {
   app.add_flag("--create", request.create, "make the directory, for its user alone");
   app.add_flag("--ensure", request.ensure,
                "succeed if it is encrypted so already and the secret opens it");
-  add_text(app, "--source", "KIND", typed.source, "what opens it: passphrase (default) or raw-key");
+  add_text(app, "--source", "KIND", typed.source,
+           "what opens it: passphrase (default), raw-key or login");
   add_text(app, "--name", "NAME", request.name, "of the new protector; default: the directory's");
   add_text(app, "--protector", "P", request.protectors,
            "use this existing protector (NAME, id, or MOUNTPOINT:NAME)");
@@ -139,6 +134,18 @@ void add_options(CLI::App& app, EncryptRequest& request, Typed& typed) {
   app.add_flag("--no-recovery-key", typed.no_recovery_key, "make no recovery key (none is made)");
 }
 
+std::string secret_of(Source source) {
+  switch (source) {
+    case Source::raw_key:
+      return "key file";
+    case Source::login:
+      return "login password";
+    case Source::passphrase:
+      break;
+  }
+  return "passphrase";
+}
+
 void report(Invocation& invocation, Context& context, const EncryptRequest& request,
             const EncryptResult& result) {
   Output& out = invocation.out;
@@ -155,10 +162,23 @@ void report(Invocation& invocation, Context& context, const EncryptRequest& requ
     state += "; only " + printable(user_name(result.user.uid)) + " can enter";
   }
   out.message("encrypted " + path + " (" + state + ")");
-  out.note(
-      "without the " +
-      std::string(result.protectors.front().source == Source::raw_key ? "key file" : "passphrase") +
-      " nobody can read these files; there is no recovery key and no backup yet");
+  out.note("without the " + secret_of(result.protectors.front().source) +
+           " nobody can read these files; there is no recovery key and no backup yet");
+  if (result.login_copied) {
+    const std::string mount =
+        printable(filesystem_of_path(context, request.path).mount().mount_point);
+    out.note("whoever has the disk of " + mount + " can now try to guess the login password");
+  }
+}
+
+/// A login password can be changed by others, on a server or by root, and whoever then does not
+/// remember the previous one needs another way in. The one place where it is decided whether a
+/// recovery key is made with a login protector.
+void require_recovery_key_decision(const EncryptRequest& request, const Typed& typed) {
+  if (request.source != Source::login || typed.no_recovery_key) return;
+  throw Error(Errc::usage,
+              "a directory that opens with the login password needs a decision about a recovery "
+              "key: give --no-recovery-key");
 }
 
 }  // namespace
@@ -185,6 +205,8 @@ int run_encrypt(Invocation& invocation) {
   if (!request.source && only_new && (secret_options.key_file || secret_options.new_key_file)) {
     request.source = Source::raw_key;
   }
+  if (!request.source && (only_new || request.name)) request.source = context.config().source;
+  require_recovery_key_decision(request, typed);
   CommandLineSecrets secrets(secret_options,
                              only_new ? Spelling::all_new : Spelling::existing_and_new, invocation);
   const EncryptResult result = encrypt_directory(context, request, secrets);

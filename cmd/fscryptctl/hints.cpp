@@ -128,6 +128,9 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
       return "make a directory below it and encrypt that";
     case Errc::wrong_key:
       return for_wrong_key(error, context);
+    case Errc::previous_login_password:
+      return "fscryptctl change-passphrase --protector login" +
+             (error.path().empty() ? "" : " " + shell_quoted(error.path()));
     case Errc::no_such_path:
     case Errc::no_such_user:
       return std::nullopt;

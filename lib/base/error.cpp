@@ -86,6 +86,8 @@ ErrcInfo errc_info(Errc code) noexcept {
       return {"usage", "filesystem_root", 2};
     case Errc::wrong_key:
       return {"wrong_key", "wrong_key", 3};
+    case Errc::previous_login_password:
+      return {"wrong_key", "previous_login_password", 3};
     case Errc::no_such_path:
       return {"not_found", "path", 4};
     case Errc::no_such_user:

@@ -1,5 +1,7 @@
 #include "fscryptctl/core/change_secret.h"
 
+#include "fscryptctl/core/login.h"
+
 namespace fscryptctl {
 
 UpdatedProtector change_secret(Context& context, const ProtectorWish& wish,
@@ -11,7 +13,11 @@ UpdatedProtector change_secret(Context& context, const ProtectorWish& wish,
       context, choice, opener, [&](const OpenProtector& open, std::uint64_t generation) {
         // Asked for once, after the previous one was proven.
         if (!secret) {
-          secret = secrets.fresh(open.record.summary.source, choice.target);
+          const Source source = open.record.summary.source;
+          secret = source == Source::login
+                       ? ask_new_login_password(context, login_user(choice.store.user()), secrets,
+                                                choice.target)
+                       : secrets.fresh(source, choice.target);
           // A copy may have it already: then it is this one that was left behind.
           opener.remember({secret->kind, SecretBytes(secret->bytes.view())});
         }

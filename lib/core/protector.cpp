@@ -5,6 +5,7 @@
 #include <ctime>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/core/login.h"
 #include "fscryptctl/crypto/key_identifier.h"
 #include "fscryptctl/crypto/random.h"
 
@@ -204,9 +205,29 @@ const OpenProtector& Opener::open_any(const ReadProtectors& read, const std::str
   if (attempt.over_limit) {
     throw Error(Errc::kdf_limit, *attempt.over_limit).with_path(target);
   }
+  if (!known_.empty() && is_newer_login_password(known_.back().secret, candidates)) {
+    throw still_previous_password(target);
+  }
   throw Error(Errc::wrong_key,
               std::string(raw_key ? "wrong key for " : "wrong passphrase for ") + printable(target))
       .with_path(target);
+}
+
+bool Opener::is_newer_login_password(const Secret& secret,
+                                     const std::vector<ProtectorRecord>& candidates) const {
+  if (secret.kind == Source::raw_key) return false;
+  // Whose password it may be says the caller, never a record alone: it may come from a stranger.
+  const LoginUser user = login_user(context_.user_without_path());
+  const bool hers = std::any_of(
+      candidates.begin(), candidates.end(),
+      [&user](const ProtectorRecord& record) { return hints_at(record.summary, user); });
+  if (!hers) return false;
+  try {
+    return context_.verify_login(user.name, secret.bytes);
+  } catch (const Error& error) {
+    if (error.code() == Errc::interrupted) throw;
+    return false;
+  }
 }
 
 std::optional<ProtectorKey> Opener::try_known(const ProtectorRecord& record) {

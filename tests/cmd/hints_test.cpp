@@ -107,6 +107,7 @@ const std::vector<Errc> kAll = {
     Errc::not_a_directory,
     Errc::filesystem_root,
     Errc::wrong_key,
+    Errc::previous_login_password,
     Errc::no_such_path,
     Errc::no_such_user,
     Errc::not_set_up,

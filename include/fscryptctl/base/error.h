@@ -25,6 +25,7 @@ enum class Errc {
   filesystem_root,
   // code "wrong_key", exit 3
   wrong_key,
+  previous_login_password,
   // code "not_found", exit 4
   no_such_path,
   no_such_user,

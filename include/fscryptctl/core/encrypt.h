@@ -36,6 +36,7 @@ struct EncryptResult {
   EncryptionOptions options;
   std::vector<ProtectorSummary> protectors;
   bool only_owner_enters = false;
+  bool login_copied = false;  ///< the login protector came from another filesystem
 };
 
 /// Encrypts an empty directory. The order of durable work: protector, policy, then the key, the

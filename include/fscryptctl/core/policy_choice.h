@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "fscryptctl/core/encrypt.h"
+#include "fscryptctl/core/login.h"
 #include "fscryptctl/core/policy.h"
 #include "fscryptctl/core/target_directory.h"
 
@@ -15,17 +16,19 @@ struct PolicyChoice {
   PolicyRecord record;
   std::optional<PolicyKey> key;  ///< nullopt: an existing policy whose key the user has added
   std::vector<ProtectorRecord> new_protectors;
-  std::optional<ProtectorId> named_by_user;  ///< the protector whose name is the user's wish
+  std::optional<ProtectorId> named_by_user;       ///< the protector whose name is the user's wish
+  std::optional<LoginProtector::Origin> login{};  ///< when the user's login protector opens it
 };
 
 /// Finds the policy that `request.policy` names, or makes one, opened by the protectors that the
 /// request names or by a new one. A protector, and a policy meant for this very directory, that an
-/// interrupted earlier run left are taken up if the new secret opens them.
-/// Throws usage, ambiguous, no_such_policy, no_such_protector, wrong_key, kdf_limit.
+/// interrupted earlier run left are taken up if the new secret opens them. A login password is
+/// asked for once and kept in `login_password`, for when it has to be started again. Throws usage,
+/// ambiguous, no_such_policy, no_such_protector, wrong_key, kdf_limit.
 [[nodiscard]] PolicyChoice choose_policy(Context& context, const Filesystem& filesystem,
                                          const UserStore& store, const TargetDirectory& target,
                                          const EncryptRequest& request, SecretProvider& secrets,
-                                         Opener& opener);
+                                         Opener& opener, std::optional<Secret>& login_password);
 
 /// The key identifier that `request.policy` stands for: itself, or that of a path on the same
 /// filesystem. Throws usage (another filesystem), not_encrypted, and what looking throws.

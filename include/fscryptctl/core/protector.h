@@ -74,6 +74,10 @@ class Opener {
                                              Attempt& attempt);
 
   [[nodiscard]] const KdfLimits& limits();
+  /// True if the secret is the caller's login password now and only login protectors of her on this
+  /// machine did not open with it: then they still open with the previous one.
+  [[nodiscard]] bool is_newer_login_password(const Secret& secret,
+                                             const std::vector<ProtectorRecord>& candidates) const;
   /// Nobody is asked for a passphrase that could not be tried.
   void require_some_within_limits(const std::vector<ProtectorRecord>& candidates,
                                   const std::string& target);
