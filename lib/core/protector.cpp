@@ -292,6 +292,28 @@ ProtectorRecord with_new_secret(const OpenProtector& protector, const Secret& se
   return record;
 }
 
+ProtectorRecord with_newer_login_password(const OpenProtector& protector, const Secret& secret,
+                                          const KdfCosts& costs, std::uint64_t at_least,
+                                          std::uint64_t kept) {
+  ProtectorRecord record = protector.record;
+  const std::uint64_t generation = std::max(newest_generation(record) + 1, at_least);
+  std::uint64_t newest = 0;
+  bool found = false;
+  for (const ProtectorWrapping& wrapping : record.wrappings) {
+    if (wrapping.method != Method::login) continue;
+    newest = std::max(newest, wrapping.generation);
+    found = found || wrapping.generation == kept;
+  }
+  const std::uint64_t stays = found ? kept : newest;
+  std::erase_if(record.wrappings, [stays](const ProtectorWrapping& wrapping) {
+    return wrapping.method == Method::login && wrapping.generation != stays;
+  });
+  record.wrappings.insert(record.wrappings.begin(),
+                          wrap_with_secret(secret, record, protector.key, costs, generation));
+  record.summary.ways = ways_of(record.wrappings);
+  return record;
+}
+
 KdfCosts costs_for_new_hashing(Context& context) {
   if (const std::optional<KdfCosts> configured = context.config().kdf) return *configured;
   return {3, default_memory_kib(), default_lanes()};

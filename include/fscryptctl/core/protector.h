@@ -99,6 +99,13 @@ class Opener {
 [[nodiscard]] ProtectorRecord with_new_secret(const OpenProtector& protector, const Secret& secret,
                                               const KdfCosts& costs, std::uint64_t at_least);
 
+/// The record of a login protector with one more password, of generation `at_least` or more. Of the
+/// passwords that it had, only the one of generation `kept` stays, until the new one is proven by a
+/// login, or the newest if there is none such; recovery keys stay.
+[[nodiscard]] ProtectorRecord with_newer_login_password(const OpenProtector& protector,
+                                                        const Secret& secret, const KdfCosts& costs,
+                                                        std::uint64_t at_least, std::uint64_t kept);
+
 /// The largest generation of a record's wrappings.
 [[nodiscard]] std::uint64_t newest_generation(const ProtectorRecord& record);
 
