@@ -3,6 +3,9 @@
 
     reader.py POLICY.yaml PROTECTOR.yaml < FILE_WITH_PASSPHRASE_IN_ITS_FIRST_LINE
     reader.py --key-file KEY POLICY.yaml PROTECTOR.yaml
+    reader.py --recovery-key-file FILE POLICY.yaml PROTECTOR.yaml
+    reader.py --backup BACKUP KEYIDENTIFIER < FILE_WITH_PASSPHRASE_IN_ITS_FIRST_LINE
+    reader.py --share SHARE < FILE_WITH_THE_ONE_TIME_CODE_IN_ITS_FIRST_LINE
 
 Prints the kernel's identifier of the policy key that comes out, which is the record's: otherwise
 it fails. The key itself is printed only with --show-key. Exit codes: 0 opened, 2 wrong usage,
@@ -27,6 +30,8 @@ import sys
 from typing import NamedTuple, Optional
 
 MAX_RECORD_SIZE = 16384
+MAX_BACKUP_SIZE = 64 << 20
+MAX_BACKUP_ENTRIES = 65536
 MAX_PATH_SIZE = 4096
 MAX_NAME_SIZE = 255
 LABEL = b"fscryptctl-wrap-1"
@@ -66,7 +71,8 @@ HEX = "[0-9A-Fa-f]"
 QUOTED = re.compile(
     rf'"(?:[ !#-\[\]-~]|\\(?:["\\]|x{HEX}{{2}}|u{HEX}{{4}}|U{HEX}{{8}}))*"')
 ESCAPE = re.compile(r"\\(?:([\"\\])|x(..)|u(.{4})|U(.{8}))")
-FIRST_BYTES = re.compile(rb"---\nformat: fscryptctl-(policy|protector)-([1-9][0-9]{0,8})\n")
+FIRST_BYTES = re.compile(
+    rb"---\nformat: fscryptctl-(policy|protector|backup|share)-([1-9][0-9]{0,8})\n")
 
 
 def unescape(match):
@@ -130,13 +136,17 @@ def require_not_empty(items):
         raise corrupt("a list has no items")
 
 
-def parse_record(data, kind):
-    """The two documents of a record of format 1."""
+def require_format(data, kind):
     first = FIRST_BYTES.match(data)
     if not first or first[1].decode() != kind:
-        raise corrupt("not a record of this kind")
+        raise corrupt("not a text of this kind")
     if int(first[2]) > 1:
         raise newer("format")
+
+
+def parse_record(data, kind):
+    """The two documents of a record of format 1."""
+    require_format(data, kind)
     if len(data) > MAX_RECORD_SIZE:
         raise corrupt("too long")
     if not data.endswith(b"\n") or not re.fullmatch(rb"[\n -~]*", data):
@@ -477,6 +487,130 @@ def read_protector(data):
     return Protector(identifier, name, wrappings)
 
 
+# Backups
+
+
+class Entry(NamedTuple):
+    uid: int
+    record: object  # Policy or Protector
+
+
+RECORD_KINDS = {"policy": read_policy, "protector": read_protector}
+MAX_UID = 2**32 - 2
+
+
+def read_backup_header(document):
+    """How many records there are."""
+    fields = Fields(parse_document(document))
+    fields.word("format")
+    checked_time(fields.word("created"))
+    if "filesystem" in fields:
+        fields.hexadecimal("filesystem", 16)
+    if "mount_point" in fields:
+        mount_point = fields.value("mount_point", Text)
+        if not mount_point.startswith(b"/") or len(mount_point) > MAX_PATH_SIZE or b"\0" in mount_point:
+            raise corrupt("a path is malformed")
+    records = fields.number("records", 1, MAX_BACKUP_ENTRIES)
+    fields.finish()
+    return records
+
+
+def read_entry(document, first, second):
+    fields = Fields(parse_document(document))
+    kind, uid = fields.word("kind"), fields.number("uid", 0, MAX_UID)
+    fields.finish()
+    if kind not in RECORD_KINDS:
+        raise corrupt("a record is of an unknown kind")
+    lines = ["---", *first, "---", *second, ""]
+    return Entry(uid, RECORD_KINDS[kind]("\n".join(lines).encode()))
+
+
+def sealed_documents(data, kind, max_size):
+    """The documents before the digest, as lists of lines."""
+    require_format(data, kind)
+    if len(data) > max_size:
+        raise corrupt("too long")
+    if not data.endswith(b"\n") or not re.fullmatch(rb"[\n -~]*", data):
+        raise corrupt("not lines of printable ASCII")
+    covered = data[:-len("sha256: \n") - 64]
+    if data != covered + b"sha256: " + hashlib.sha256(covered).hexdigest().encode() + b"\n":
+        raise corrupt("cut off or damaged")
+    documents = [[]]
+    for line in covered.decode().split("\n")[1:-1]:
+        if line == "---":
+            documents.append([])
+        else:
+            documents[-1].append(line)
+    if documents.pop():
+        raise corrupt("the digest is no document of its own")
+    return documents
+
+
+def read_backup(data):
+    """The entries of a backup."""
+    header, *rest = sealed_documents(data, "backup", MAX_BACKUP_SIZE) or [[]]
+    if len(rest) != 3 * read_backup_header(header):
+        raise corrupt("too few or too many documents")
+    entries = [read_entry(*rest[i:i + 3]) for i in range(0, len(rest), 3)]
+    if len({(entry.uid, entry.record[0]) for entry in entries}) != len(entries):
+        raise corrupt("a record stands there twice")
+    return entries
+
+
+# Shares
+
+
+class Share(NamedTuple):
+    key_identifier: bytes
+    paths: list
+    modes: tuple
+    wrapped: WrappedKey
+
+
+def read_share(data):
+    documents = sealed_documents(data, "share", MAX_RECORD_SIZE)
+    if len(documents) != 1:
+        raise corrupt("too few or too many documents")
+    fields = Fields(parse_document(documents[0]))
+    fields.word("format")
+    checked_time(fields.word("created"))
+    identifier = fields.hexadecimal("key_identifier", 16)
+    if "filesystem" in fields:
+        fields.hexadecimal("filesystem", 16)
+    paths = [read_path(item) for item in fields.list("paths", 0, 16)]
+    modes = read_modes(fields)
+    fields.name("algorithm", {"fscryptctl-wrap-1"})
+    wrapped = read_wrapped_key(fields, 64)
+    fields.finish()
+    return Share(identifier, paths, modes, wrapped)
+
+
+BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+LOOK_ALIKES = str.maketrans("OIL", "011", " -\t\r\n")
+
+
+def code_check(code):
+    return hashlib.sha256(b"fscryptctl-share-check-1\0" + code).digest()[:4]
+
+
+def write_share_code(code):
+    number = int.from_bytes(code + code_check(code), "big")
+    text = "".join(BASE32[number >> shift & 31] for shift in range(155, -1, -5))
+    return "-".join(text[i:i + 4] for i in range(0, 32, 4))
+
+
+def read_share_code(text):
+    """The 16 bytes, or None if it is mistyped."""
+    characters = text.upper().translate(LOOK_ALIKES)
+    if len(characters) != 32 or not set(characters) <= set(BASE32):
+        return None
+    number = 0
+    for character in characters:
+        number = number << 5 | BASE32.index(character)
+    data = number.to_bytes(20, "big")
+    return data[:16] if code_check(data[:16]) == data[16:] else None
+
+
 # Cryptography
 
 
@@ -628,6 +762,68 @@ def unwrap(wrapping_key, context, wrapped):
     return aes_256_ctr(cipher_key, wrapped.ciphertext)
 
 
+# Recovery keys
+
+
+SYMBOLS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+READ_AS = str.maketrans("OILU", "011V", " \t\n\v\f\r-")
+GROUP = 8
+POWERS = [1, 2, 4, 8, 16, 5, 10, 20]  # of x in GF(32), x^5 being x^2 + 1
+
+
+def times(a, b):
+    """In GF(32): a polynomial product, reduced by x^5 + x^2 + 1 from above."""
+    product = 0
+    for bit in range(5):
+        if b >> bit & 1:
+            product ^= a << bit
+    for bit in range(9, 4, -1):
+        if product >> bit & 1:
+            product ^= 0b100101 << (bit - 5)
+    return product
+
+
+def check_symbol(data, number):
+    """Of the number-th group, counted from 1."""
+    symbol = number
+    for place, value in enumerate(data):
+        symbol ^= times(value, POWERS[7 - place])
+    return symbol
+
+
+def recovery_key_hash(key):
+    return hashlib.sha256(b"fscryptctl-recovery-key-1\0" + key).digest()[:3]
+
+
+def write_recovery_key(key):
+    number = int.from_bytes(key + recovery_key_hash(key), "big")
+    values = [number >> shift & 31 for shift in range(275, -1, -5)]
+    groups = [values[i:i + GROUP - 1] for i in range(0, len(values), GROUP - 1)]
+    groups = [group + [check_symbol(group, i + 1)] for i, group in enumerate(groups)]
+    return "-".join("".join(SYMBOLS[value] for value in group) for group in groups)
+
+
+def read_recovery_key(text):
+    """The 32 bytes, and what is wrong where there are none."""
+    # Other scripts have letters whose capitals are Latin ones.
+    symbols = text.encode("ascii", "replace").decode().upper().translate(READ_AS)
+    if len(symbols) != 8 * GROUP:
+        return None, f"it has {len(symbols)} characters, expected {8 * GROUP}"
+    if set(symbols) - set(SYMBOLS):
+        return None, "it has a character that no recovery key has"
+    number = 0
+    for i in range(8):
+        *data, check = (SYMBOLS.index(symbol) for symbol in symbols[i * GROUP:(i + 1) * GROUP])
+        if check_symbol(data, i + 1) != check:
+            return None, f"group {i + 1} is mistyped"
+        for value in data:
+            number = number << 5 | value
+    payload = number.to_bytes(35, "big")
+    if recovery_key_hash(payload[:32]) != payload[32:]:
+        return None, "it is mistyped"
+    return payload[:32], None
+
+
 # Opening
 
 
@@ -675,6 +871,19 @@ def open_policy(policy, protector_id, protector_key):
     return key if key is not None and key_identifier_of(key) == policy.key_identifier else None
 
 
+def share_context(share):
+    return (field(LABEL) + field(b"shared-policy-key") + field(share.key_identifier) +
+            field(b"share-code") + integer(0) + kdf_fields(None) +
+            b"".join(integer(number) for number in share.modes) + field(b""))
+
+
+def open_share(share, code):
+    """The policy key, or None."""
+    wrapping_key = hkdf("sha256", code, b"", b"fscryptctl-share-code-1", 32)
+    key = unwrap(wrapping_key, share_context(share), share.wrapped)
+    return key if key is not None and key_identifier_of(key) == share.key_identifier else None
+
+
 # The command
 
 
@@ -687,7 +896,18 @@ def read_record(path, parse, identifier_of):
     return record
 
 
-def read_secret(key_file):
+def read_recovery_key_file(path):
+    with open(0 if path == "-" else path, encoding="utf-8", errors="replace") as file:
+        text = "".join(line for line in file if not line.startswith("#"))
+    key, fault = read_recovery_key(text)
+    if key is None:
+        raise SystemExit(fail(3, f"wrong_key: the recovery key cannot be right: {fault}"))
+    return Secret(key=key)
+
+
+def read_secret(key_file, recovery_key_file):
+    if recovery_key_file is not None:
+        return read_recovery_key_file(recovery_key_file)
     if key_file is None:
         passphrase = sys.stdin.buffer.readline().removesuffix(b"\n")
         if not 1 <= len(passphrase) <= 4096 or b"\0" in passphrase:
@@ -705,30 +925,75 @@ def fail(code, message):
     return code
 
 
+def records_of_files(policy_path, protector_path):
+    """The policy, and the protector to open it with."""
+    policy = read_record(policy_path, read_policy, lambda record: record.key_identifier)
+    protector = read_record(protector_path, read_protector, lambda record: record.id)
+    return [(policy, [protector] if protector.id in policy.wrappings else [])]
+
+
+def records_of_backup(path, key_identifier):
+    """Every user's record of the policy, each with the protectors in the backup that open it."""
+    with open(path, "rb") as file:
+        entries = read_backup(file.read(MAX_BACKUP_SIZE + 1))
+    return [(entry.record, [other.record for other in entries
+                            if other.uid == entry.uid and isinstance(other.record, Protector)
+                            and other.record.id in entry.record.wrappings])
+            for entry in entries if isinstance(entry.record, Policy)
+            and entry.record.key_identifier.hex() == key_identifier]
+
+
+def open_share_file(path):
+    """The policy key, or None; the code comes from standard input."""
+    with open(path, "rb") as file:
+        share = read_share(file.read(MAX_RECORD_SIZE + 1))
+    code = read_share_code(sys.stdin.readline())
+    return None if code is None else open_share(share, code)
+
+
+def open_any(records, secret, limit_mib):
+    """The policy key, or None."""
+    for policy, protectors in records:
+        for protector in protectors:
+            protector_key = open_protector(protector, secret, limit_mib)
+            if protector_key is not None:
+                return open_policy(policy, protector.id, protector_key)
+    return None
+
+
 def main():
-    parser = argparse.ArgumentParser(description="opens a policy record with a protector record")
-    parser.add_argument("policy", metavar="POLICY.yaml")
-    parser.add_argument("protector", metavar="PROTECTOR.yaml")
+    parser = argparse.ArgumentParser(
+        description="opens a policy record with a protector record, or from a backup",
+        usage="%(prog)s [options] POLICY.yaml PROTECTOR.yaml\n"
+              "       %(prog)s [options] --backup BACKUP KEYIDENTIFIER\n"
+              "       %(prog)s [options] --share SHARE")
+    parser.add_argument("names", nargs="*", metavar="POLICY.yaml PROTECTOR.yaml",
+                        help="two records, or the key identifier of a policy in a backup")
+    parser.add_argument("--backup", metavar="BACKUP", help="a backup that holds the records")
+    parser.add_argument("--share", metavar="SHARE", help="a share, which a one-time code opens")
     parser.add_argument("--key-file", metavar="FILE",
                         help="32 bytes instead of a passphrase; - is stdin")
+    parser.add_argument("--recovery-key-file", metavar="FILE",
+                        help="a recovery key as text instead; - is stdin")
     parser.add_argument("--show-key", action="store_true", help="print the policy key too")
     parser.add_argument("--kdf-limit", metavar="MIB", type=int,
                         help="allow hashing to take so much memory")
     arguments = parser.parse_args()
+    if len(arguments.names) != (0 if arguments.share else 1 if arguments.backup else 2):
+        parser.error("two records, --backup and a key identifier, or --share")
     try:
-        policy = read_record(arguments.policy, read_policy, lambda record: record.key_identifier)
-        protector = read_record(arguments.protector, read_protector, lambda record: record.id)
-        if protector.id not in policy.wrappings:
-            return fail(4, "the policy has no wrapping by this protector")
-        secret = read_secret(arguments.key_file)
-        protector_key = open_protector(protector, secret, arguments.kdf_limit)
+        if arguments.share:
+            policy_key = open_share_file(arguments.share)
+        else:
+            records = (records_of_backup(arguments.backup, *arguments.names) if arguments.backup
+                       else records_of_files(*arguments.names))
+            if not any(protectors for _, protectors in records):
+                return fail(4, "there is no policy with a wrapping by a protector that is here")
+            policy_key = open_any(records, read_secret(arguments.key_file, arguments.recovery_key_file), arguments.kdf_limit)
     except Refused as refused:
         return fail(9 if refused.reason == "kdf_limit" else 8, f"{refused.reason}: {refused}")
-    if protector_key is None:
-        return fail(3, "wrong_key: the secret does not open the protector")
-    policy_key = open_policy(policy, protector.id, protector_key)
     if policy_key is None:
-        return fail(3, "wrong_key: the protector key does not open the policy")
+        return fail(3, "wrong_key: the secret does not open it")
     print(f"key identifier {key_identifier_of(policy_key).hex()}")
     if arguments.show_key:
         print(f"policy key {policy_key.hex()}")

@@ -51,6 +51,7 @@ MountStatus status_for(Context& context, const Filesystem& filesystem, Identity 
 }
 
 void put_protector(Output& out, Context& context, const NamedProtector& place) {
+  if (!out.json_wanted()) return;  // what it opens may take a while to find out
   out.json()["protector"] = {{"id", place.id.hex()}};
   const MountStatus status = status_for(context, place.filesystem, place.store.user());
   for (const auto& protector : status.protectors) {

@@ -12,7 +12,7 @@ void report(Output& out, const UpdatedProtector& result) {
   out.json()["protector"] = {{"id", protector.id.hex()},
                              {"name", protector.name},
                              {"source", source_name(protector.source)}};
-  out.json()["copies"] = json_of(result.copies);
+  out.json()["copies"] = json_list(result.copies);
   const std::string what = protector.source == Source::raw_key ? "key" : "passphrase";
   out.message("changed the " + what + " of protector \"" + protector.name + "\"");
   for (const CopyState& copy : result.copies) {

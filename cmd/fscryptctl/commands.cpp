@@ -34,6 +34,12 @@ constexpr Command kCommands[] = {
      run_policy_remove_protector},
     {"policy remove", "remove the record of a policy that is not needed any more",
      CommandGroup::protectors, run_policy_remove},
+    {"share", "seal a directory's key for another user", CommandGroup::protectors, run_share},
+    {"accept", "take what another user has shared", CommandGroup::protectors, run_accept},
+    {"backup", "save what unlocks the directories under a path", CommandGroup::metadata,
+     run_backup},
+    {"check", "look for damage, and repair what is safe", CommandGroup::metadata, run_check},
+    {"restore", "write the records of a backup back", CommandGroup::metadata, run_restore},
     {"add_key", "add a raw key to a filesystem", CommandGroup::low_level, nullptr, run_add_key},
     {"remove_key", "remove a key from a filesystem", CommandGroup::low_level, nullptr,
      run_remove_key},
@@ -49,6 +55,11 @@ constexpr Command kCommands[] = {
      run_generate_hw_wrapped_key},
     {"prepare_hw_wrapped_key", "make a wrapped key ready for use", CommandGroup::low_level, nullptr,
      run_prepare_hw_wrapped_key},
+    {"recovery create", "make a recovery key, one more way in", CommandGroup::protectors,
+     run_recovery_create},
+    {"recovery verify", "prove that a recovery key opens something", CommandGroup::protectors,
+     run_recovery_verify},
+    {"recovery remove", "take a recovery key away", CommandGroup::protectors, run_recovery_remove},
 };
 
 }  // namespace

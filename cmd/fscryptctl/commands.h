@@ -46,6 +46,11 @@ int run_policy_show(Invocation& invocation);
 int run_policy_add_protector(Invocation& invocation);
 int run_policy_remove_protector(Invocation& invocation);
 int run_policy_remove(Invocation& invocation);
+int run_share(Invocation& invocation);
+int run_accept(Invocation& invocation);
+int run_backup(Invocation& invocation);
+int run_restore(Invocation& invocation);
+int run_check(Invocation& invocation);
 
 int run_add_key(int argc, char** argv);
 int run_remove_key(int argc, char** argv);
@@ -55,5 +60,8 @@ int run_set_policy(int argc, char** argv);
 int run_import_hw_wrapped_key(int argc, char** argv);
 int run_generate_hw_wrapped_key(int argc, char** argv);
 int run_prepare_hw_wrapped_key(int argc, char** argv);
+int run_recovery_create(Invocation& invocation);
+int run_recovery_verify(Invocation& invocation);
+int run_recovery_remove(Invocation& invocation);
 
 }  // namespace fscryptctl

@@ -1,5 +1,8 @@
 #include "fscryptctl/core/encrypt.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <bit>
 
 #include "admin.h"
@@ -7,6 +10,7 @@
 #include "fscryptctl/core/status.h"
 #include "fscryptctl/core/users.h"
 #include "invocation.h"
+#include "recovery_key_output.h"
 #include "report.h"
 #include "secret_input.h"
 
@@ -24,7 +28,6 @@ struct Typed {
   bool iv_ino_lblk_64 = false;
   bool iv_ino_lblk_32 = false;
   std::optional<std::string> mode;
-  bool no_recovery_key = false;
 };
 
 /// A contents mode alone brings the filenames mode that the kernel pairs it with.
@@ -131,7 +134,11 @@ void add_options(CLI::App& app, EncryptRequest& request, Typed& typed) {
   app.add_flag("--iv-ino-lblk-32", typed.iv_ino_lblk_32, "for inline encryption (eMMC)");
   add_text(app, "--mode", "OCTAL|keep", typed.mode, "permissions of the directory");
   app.add_flag("--no-unlock", request.leave_locked, "leave it locked");
-  app.add_flag("--no-recovery-key", typed.no_recovery_key, "make no recovery key (none is made)");
+}
+
+bool has_recovery_key(const EncryptResult& result) {
+  return std::any_of(result.protectors.begin(), result.protectors.end(),
+                     [](const auto& protector) { return protector.has_recovery_key(); });
 }
 
 std::string secret_of(Source source) {
@@ -146,8 +153,16 @@ std::string secret_of(Source source) {
   return "passphrase";
 }
 
+std::string what_is_at_stake(const EncryptResult& result) {
+  const std::string without = "without the " + secret_of(result.protectors.front().source);
+  if (has_recovery_key(result)) {
+    return without + " or the recovery key nobody can read these files; there is no backup yet";
+  }
+  return without + " nobody can read these files; there is no recovery key and no backup yet";
+}
+
 void report(Invocation& invocation, Context& context, const EncryptRequest& request,
-            const EncryptResult& result) {
+            const EncryptResult& result, bool wants_recovery_key) {
   Output& out = invocation.out;
   if (out.json_wanted()) {
     const PathStatus status = path_status(context, request.path, true);
@@ -156,14 +171,22 @@ void report(Invocation& invocation, Context& context, const EncryptRequest& requ
     put_key(out.json(), result.key);
   }
   const std::string path = printable(request.path);
-  if (!result.changed) return out.message(path + " is encrypted already");
+  if (!result.changed) out.message(path + " is encrypted already");
+  if (!result.changed && wants_recovery_key && !has_recovery_key(result)) {
+    out.note("no recovery key was made: see fscryptctl recovery create");
+  }
+  if (!result.changed) return;
   std::string state = result.key.state == KeyState::absent ? "locked" : "unlocked";
   if (result.only_owner_enters) {
     state += "; only " + printable(user_name(result.user.uid)) + " can enter";
   }
   out.message("encrypted " + path + " (" + state + ")");
-  out.note("without the " + secret_of(result.protectors.front().source) +
-           " nobody can read these files; there is no recovery key and no backup yet");
+  out.note(what_is_at_stake(result));
+  if (wants_recovery_key && !result.recovery_key_made) {
+    out.note(has_recovery_key(result)
+                 ? "the login protector had a recovery key already: no other was made"
+                 : "no recovery key was made: see fscryptctl recovery create");
+  }
   if (result.login_copied) {
     const std::string mount =
         printable(filesystem_of_path(context, request.path).mount().mount_point);
@@ -172,13 +195,35 @@ void report(Invocation& invocation, Context& context, const EncryptRequest& requ
 }
 
 /// A login password can be changed by others, on a server or by root, and whoever then does not
-/// remember the previous one needs another way in. The one place where it is decided whether a
-/// recovery key is made with a login protector.
-void require_recovery_key_decision(const EncryptRequest& request, const Typed& typed) {
-  if (request.source != Source::login || typed.no_recovery_key) return;
-  throw Error(Errc::usage,
-              "a directory that opens with the login password needs a decision about a recovery "
-              "key: give --no-recovery-key");
+/// remember the previous one needs another way in: a recovery key is made unless it is declined,
+/// and off a terminal that has to be said.
+RecoveryKeyOutput::Wish recovery_key_wish(const Invocation& invocation,
+                                          const EncryptRequest& request,
+                                          const RecoveryKeyOptions& options) {
+  if (request.source != Source::login || options.none) return RecoveryKeyOutput::Wish::offered;
+  const bool off_terminal = invocation.globals.no_prompt || ::isatty(STDIN_FILENO) == 0;
+  if (!options.output && off_terminal) {
+    throw Error(Errc::usage,
+                "with the login password goes a recovery key: give --recovery-key-output FILE or "
+                "--no-recovery-key");
+  }
+  return RecoveryKeyOutput::Wish::required;
+}
+
+/// Options that would do nothing, and what may look like the option for a new key.
+void check_recovery_options(const EncryptRequest& request, const RecoveryKeyOptions& options,
+                            const SecretOptions& secrets, bool only_new) {
+  const bool makes_protector = only_new || request.source || request.name;
+  if (options.output && !makes_protector) {
+    throw Error(
+        Errc::usage,
+        "no protector is made that could get a recovery key: see fscryptctl recovery create");
+  }
+  if (secrets.recovery_key_file && only_new && !request.ensure) {
+    throw Error(
+        Errc::usage,
+        "--recovery-key-file opens what exists; --recovery-key-output makes a recovery key");
+  }
 }
 
 }  // namespace
@@ -191,6 +236,8 @@ int run_encrypt(Invocation& invocation) {
   add_options(app, request, typed);
   add_existing_secret_options(app, secret_options);
   add_new_secret_options(app, secret_options);
+  RecoveryKeyOptions recovery_options;
+  add_recovery_key_options(app, recovery_options);
   invocation.add_mount_option(app);
   invocation.add_kdf_limit_option(app);
   invocation.parse(app);
@@ -206,12 +253,15 @@ int run_encrypt(Invocation& invocation) {
     request.source = Source::raw_key;
   }
   if (!request.source && (only_new || request.name)) request.source = context.config().source;
-  require_recovery_key_decision(request, typed);
   CommandLineSecrets secrets(secret_options,
                              only_new ? Spelling::all_new : Spelling::existing_and_new, invocation);
+  check_recovery_options(request, recovery_options, secret_options, only_new);
+  RecoveryKeyOutput recovery_key(
+      recovery_options, recovery_key_wish(invocation, request, recovery_options), invocation);
+  request.recovery_key = &recovery_key;
   const EncryptResult result = encrypt_directory(context, request, secrets);
   if (result.changed) invocation.out.set_changed();
-  report(invocation, context, request, result);
+  report(invocation, context, request, result, recovery_options.output.has_value());
   return invocation.out.exit_code();
 }
 

@@ -58,6 +58,7 @@ Hint if_command(const HintContext& context, std::string_view name, const std::st
 }
 
 Hint for_wrong_key(const Error& error, const HintContext& context) {
+  if (context.code_wanted) return std::nullopt;
   if (context.unlocked_now) {
     const std::string path = path_or(error, "DIRECTORY");
     const std::string rescue = context.has_command("reencrypt")
@@ -65,6 +66,7 @@ Hint for_wrong_key(const Error& error, const HintContext& context) {
                                    : "copy";
     return path + " is unlocked now: " + rescue + " your files out before locking or rebooting";
   }
+  if (context.recovery_key_tried) return std::nullopt;
   return if_command(context, "recovery create", "a recovery key is accepted here too");
 }
 
@@ -128,6 +130,10 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
       return "make a directory below it and encrypt that";
     case Errc::wrong_key:
       return for_wrong_key(error, context);
+    case Errc::stale_copy:
+      return "give the previous secret to: fscryptctl change-passphrase --protector " +
+             (error.candidates().empty() ? std::string("P") : error.candidates().front()) +
+             " --mount " + path_or(error, "MOUNTPOINT");
     case Errc::previous_login_password:
       return "fscryptctl change-passphrase --protector login" +
              (error.path().empty() ? "" : " " + shell_quoted(error.path()));
@@ -162,10 +168,12 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
     case Errc::policy_version:
       return std::nullopt;
     case Errc::permission:
+      if (context.foreign_backup) return "--user takes its records over for yourself";
       if (context.root) return std::nullopt;
       return "try sudo";
     case Errc::corrupt_metadata:
     case Errc::untrusted_metadata:
+      if (context.checking) return std::nullopt;
       return if_command(context, "check", "fscryptctl check");
     case Errc::newer_format:
       return "it needs a newer version of fscryptctl";
@@ -181,6 +189,12 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
       return std::nullopt;
     case Errc::kdf_limit:
       return "if you trust where it comes from: --kdf-limit MIB";
+    case Errc::exists:
+      return "choose another file name";
+    case Errc::conflict:
+      return if_command(context, "restore", "--replace puts the backup's records in their place");
+    case Errc::recovery_key_exists:
+      return "--replace makes another; the one that it has opens nothing any more then";
     case Errc::unexpected:
     case Errc::interrupted:
       return std::nullopt;

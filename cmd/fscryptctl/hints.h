@@ -18,6 +18,14 @@ struct HintContext {
   bool unlocked_now = false;
   /// The mount point with google/fscrypt's metadata, for not_managed.
   std::optional<std::string> google_fscrypt_mount{};
+  /// A backup holds nothing of the caller's own (set with the permission error that says so).
+  bool foreign_backup = false;
+  /// A one-time code was wrong, of which there is no other spelling.
+  bool code_wanted = false;
+  /// The command is `check` itself, which tells what to do about each finding.
+  bool checking = false;
+  /// A recovery key was given, so that nobody has to be told of it.
+  bool recovery_key_tried = false;
   /// A key file did not hold a key (set with the usage error that says so).
   bool malformed_key_file = false;
 
@@ -25,7 +33,7 @@ struct HintContext {
 };
 
 /// The next step after this error, or nullopt. What Error::path() is for:
-/// - not_enabled, not_set_up: the mount point
+/// - not_enabled, not_set_up, stale_copy (its candidate is the protector's id): the mount point
 /// - no_such_policy, metadata errors: the path or record, not used
 /// - everything else: the path as the user named it
 [[nodiscard]] std::optional<std::string> hint_for(const Error& error, const HintContext& context);

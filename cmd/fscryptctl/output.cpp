@@ -27,6 +27,10 @@ void write_all(int fd, std::string_view text, const std::string& what) {
   }
 }
 
+std::string_view text_of(const SecretBytes& secret) {
+  return {reinterpret_cast<const char*>(secret.view().data()), secret.size()};
+}
+
 int exit_code_of(const Error& error) {
   const int code = errc_info(error.code()).exit_code;
   if (error.code() != Errc::interrupted) return code;
@@ -39,6 +43,16 @@ int exit_code_of(const Error& error) {
 
 void Output::data(std::string_view text) {
   if (!settings_.json) write_all(out_fd_, text, "standard output");
+}
+
+void Output::secret(std::string_view name, SecretBytes text) {
+  if (settings_.json) {
+    secret_name_ = name;
+    secret_ = std::move(text);
+    return;
+  }
+  write_all(out_fd_, text_of(text), "standard output");
+  write_all(out_fd_, "\n", "standard output");
 }
 
 void Output::to_standard_error(const std::string& text) {
@@ -110,8 +124,14 @@ void Output::finish(int exit_code) {
   object.update(json_);
   if (!error_.is_null()) object["error"] = error_;
   // Bytes that are not UTF-8 belong into put_path; should any get here, the rest must still arrive.
-  write_all(out_fd_, object.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n",
-            "standard output");
+  std::string text = object.dump(-1, ' ', false, Json::error_handler_t::replace);
+  if (!secret_.empty()) {
+    text.back() = ',';
+    write_all(out_fd_, text + Json(secret_name_).dump() + ":\"", "standard output");
+    write_all(out_fd_, text_of(secret_), "standard output");
+    text = "\"}";
+  }
+  write_all(out_fd_, text + "\n", "standard output");
 }
 
 std::string one_line(std::string_view text) {

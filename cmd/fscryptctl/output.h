@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/crypto/secret.h"
 #include "hints.h"
 
 namespace fscryptctl {
@@ -36,6 +37,12 @@ class Output {
   /// Text for people on standard output, complete with its newlines; nothing with --json. Parts
   /// that come from elsewhere must have gone through printable(). Throws io, interrupted.
   void data(std::string_view text);
+
+  /// A secret that was asked for on standard output: with --json the last field of the object, of
+  /// this name, else a line of its own, at once. `text` needs no escapes. Throws io, interrupted.
+  void secret(std::string_view name, SecretBytes text);
+  /// Takes it back, as far as it is not written yet.
+  void forget_secret() noexcept { secret_ = {}; }
 
   /// The fields of the JSON object besides schema, command, ok, changed and error. Commands fill it
   /// as they learn things, in text mode too, where it is not shown.
@@ -84,6 +91,8 @@ class Output {
   std::string command_;
   Json json_ = Json::object();
   Json error_;  // null until there is one
+  std::string secret_name_;
+  SecretBytes secret_;  // apart from json_, whose strings nobody wipes
   bool changed_ = false;
   int exit_code_ = 0;
 };

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "admin.h"
 #include "commands.h"
 #include "report.h"
@@ -41,6 +43,20 @@ std::string path_word(const PathState& path) {
   return path.path;
 }
 
+/// People look for directories, not for keys.
+std::vector<const PolicyStatus*> by_first_path(const std::vector<PolicyStatus>& policies) {
+  std::vector<const PolicyStatus*> sorted;
+  sorted.reserve(policies.size());
+  for (const PolicyStatus& policy : policies) sorted.push_back(&policy);
+  const auto first = [](const PolicyStatus* policy) {
+    return policy->paths.empty() ? std::string() : policy->paths.front().path;
+  };
+  std::stable_sort(sorted.begin(), sorted.end(), [&](const PolicyStatus* a, const PolicyStatus* b) {
+    return first(a) < first(b);
+  });
+  return sorted;
+}
+
 void show_list(Output& out, const MountStatus& status) {
   report_damage(out, status.damaged);
   out.json()["policies"] = json_list(status.policies);
@@ -48,7 +64,8 @@ void show_list(Output& out, const MountStatus& status) {
     return out.note("no policies on " + printable(status.filesystem.mount_point));
   }
   Table table({"POLICY", "STATE", "USER", "OPENS WITH", "DIRECTORIES"});
-  for (const PolicyStatus& policy : status.policies) {
+  for (const PolicyStatus* shown : by_first_path(status.policies)) {
+    const PolicyStatus& policy = *shown;
     std::vector<std::string> cells{policy.summary.key_identifier.hex(), key_word(policy.key),
                                    policy.user, names_of(protectors_of(policy, status)), "-"};
     for (const PathState& path : policy.paths) {
@@ -103,6 +120,14 @@ class OtherSecrets final : public SecretProvider {
   const SecretOptions& options_;
   bool taken_ = false;
 };
+
+/// With a path --mount is where the protector is looked up, with a key identifier both are.
+void look_up_on_mount(const Invocation& invocation, const std::string& policy,
+                      std::string& protector) {
+  const std::optional<std::string>& mount = invocation.globals.mount;
+  if (!mount || KeyIdentifier::from_hex(policy)) return;
+  if (!split_protector_name(protector).mount) protector.insert(0, *mount + ":");
+}
 
 struct AddArguments {
   std::string policy;
@@ -183,6 +208,7 @@ int run_policy_add_protector(Invocation& invocation) {
   invocation.add_kdf_limit_option(app);
   invocation.parse(app);
   check(arguments);
+  if (request.protector) look_up_on_mount(invocation, arguments.policy, *request.protector);
   Context context = invocation.make_context();
   request.source =
       source_of_new(context, arguments.source, arguments.secrets.new_key_file.has_value());
@@ -216,6 +242,7 @@ int run_policy_remove_protector(Invocation& invocation) {
   add_data_loss_option(app, wishes);
   invocation.add_mount_option(app);
   invocation.parse(app);
+  look_up_on_mount(invocation, text, protector);
   Context context = invocation.make_context();
   const NamedPolicy policy =
       find_named_policy(context, text, invocation.globals.mount.value_or("."));
@@ -233,7 +260,7 @@ int run_policy_remove_protector(Invocation& invocation) {
       "reencrypt");
   if (!taken.opens_others) {
     out.note("it opens nothing here now; to remove it: fscryptctl protector remove " +
-             taken.id.hex());
+             taken.id.hex() + " --mount " + shell_quoted(policy.filesystem.mount().mount_point));
   }
   return out.exit_code();
 }

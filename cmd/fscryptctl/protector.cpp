@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "admin.h"
 #include "commands.h"
 #include "fscryptctl/core/rotate.h"
@@ -78,6 +80,7 @@ std::vector<std::string> opened_by(const ProtectorStatus& protector, const Mount
     }
     if (!any) opened.push_back("policy " + policy.summary.key_identifier.hex());
   }
+  std::sort(opened.begin(), opened.end());
   return opened;
 }
 
@@ -89,7 +92,7 @@ void show_protector(Output& out, const ProtectorStatus& protector, const MountSt
   table.add({"kind", std::string(source_name(summary.source))});
   table.add({"user", protector.user});
   table.add({"filesystem", protector.mount_point});
-  table.add({"since", summary.created});
+  table.add({"since", summary.created.substr(0, 10)});
   for (const ProtectorSummary::Way& way : summary.ways) {
     if (way.costs) table.add({"hashing", costs_text(*way.costs)});
   }
@@ -104,7 +107,7 @@ void show_protector(Output& out, const ProtectorStatus& protector, const MountSt
 
 void note_stale(Output& out, const std::vector<CopyState>& copies,
                 const ProtectorSummary& protector) {
-  out.json()["copies"] = json_of(copies);
+  out.json()["copies"] = json_list(copies);
   for (const CopyState& copy : copies) {
     if (!copy.written) out.note(describe_stale(copy, protector));
   }
@@ -114,7 +117,7 @@ void report_rotation(Output& out, const RotatedProtector& result) {
   const ProtectorSummary& protector = result.protector;
   out.json()["previous_id"] = result.previous.hex();
   out.json()["policies"] = json_ids(result.policies);
-  out.json()["copies"] = json_of(result.copies);
+  out.json()["copies"] = json_list(result.copies);
   out.json()["finished_earlier"] = result.finished_earlier;
   out.json()["recovery_key_lost"] = result.lost_recovery_key;
   if (result.finished_earlier) {
@@ -126,8 +129,9 @@ void report_rotation(Output& out, const RotatedProtector& result) {
   }
   for (const CopyState& copy : result.copies) {
     if (copy.written) continue;
-    out.note(printable(copy.mount_point) + " still opens with the old protector " +
-             result.previous.hex() + ": rotate again when it can be written");
+    out.note("directories on " + printable(copy.mount_point) +
+             " still open with the old protector: fscryptctl protector rotate " +
+             result.previous.hex() + " --mount " + shell_quoted(copy.mount_point));
   }
   if (result.lost_recovery_key) {
     out.note("the recovery key of the old protector does not open the new one: make another");

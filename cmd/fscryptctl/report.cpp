@@ -124,6 +124,13 @@ Json json_of(const ProtectorStatus& protector) {
   return object;
 }
 
+Json json_of(const CopyState& copy) {
+  Json object;
+  put_path(object, "mountpoint", copy.mount_point);
+  object["state"] = copy.written ? "written" : "stale";
+  return object;
+}
+
 Json json_list(const Protectors& protectors) {
   Json list = Json::array();
   for (const auto& protector : protectors) list.push_back(json_of(*protector));
@@ -246,17 +253,6 @@ void report_damage(Output& out, const std::vector<DamagedRecord>& damaged) {
   }
 }
 
-Json json_of(const std::vector<CopyState>& copies) {
-  Json list = Json::array();
-  for (const CopyState& copy : copies) {
-    Json entry;
-    put_path(entry, "mountpoint", copy.mount_point);
-    entry["state"] = copy.written ? "written" : "stale";
-    list.push_back(std::move(entry));
-  }
-  return list;
-}
-
 std::string describe_stale(const CopyState& copy, const ProtectorSummary& protector) {
   return "the copy on " + printable(copy.mount_point) + " still opens with a previous " +
          (protector.source == Source::raw_key ? "key" : "passphrase") +
@@ -265,5 +261,9 @@ std::string describe_stale(const CopyState& copy, const ProtectorSummary& protec
 }
 
 Json json_ids(const std::vector<KeyIdentifier>& ids) { return hex_list(ids); }
+
+std::string counted(std::size_t number, const std::string& one, const std::string& many) {
+  return std::to_string(number) + " " + (number == 1 ? one : many);
+}
 
 }  // namespace fscryptctl

@@ -23,6 +23,7 @@ void put_key(Json& object, const KeyStatus& key);
 [[nodiscard]] Json json_of(const DirectoryStatus& directory);
 [[nodiscard]] Json json_of(const DamagedRecord& damaged);
 [[nodiscard]] Json json_of(const Holder& holder);
+[[nodiscard]] Json json_of(const CopyState& copy);
 
 [[nodiscard]] Json json_list(const Protectors& protectors);
 template <class Item>
@@ -32,6 +33,9 @@ template <class Item>
   return list;
 }
 
+/// "1 record", "2 records"
+[[nodiscard]] std::string counted(std::size_t number, const std::string& one,
+                                  const std::string& many);
 /// "locked", "unlocked", "partly locked", "damaged", "missing", "not encrypted"
 [[nodiscard]] std::string state_word(const DirectoryStatus& directory);
 /// `passphrase "private"`, `login`, `key file "backup"`
@@ -44,8 +48,6 @@ template <class Item>
 /// A line for each; without a header as details of a directory.
 [[nodiscard]] std::string protector_table(const Protectors& protectors, bool header);
 
-/// `copies[{mountpoint, state}]` after a protector was written
-[[nodiscard]] Json json_of(const std::vector<CopyState>& copies);
 /// What a copy that was not written still opens with, and what brings it up to date.
 [[nodiscard]] std::string describe_stale(const CopyState& copy, const ProtectorSummary& protector);
 [[nodiscard]] Json json_ids(const std::vector<KeyIdentifier>& ids);

@@ -43,12 +43,21 @@ std::size_t SecretFile::read_some(std::span<std::uint8_t> out) {
 }
 
 SecretBytes SecretFile::line() {
+  std::optional<SecretBytes> line = next_line();
+  if (!line) throw Error(Errc::missing_input, "end of input: " + name_).with_path(path_);
+  if (line->empty()) {
+    throw Error(Errc::usage, "the passphrase is empty: " + name_).with_path(path_);
+  }
+  return std::move(*line);
+}
+
+std::optional<SecretBytes> SecretFile::next_line() {
   SecretBytes line(kMaxPassphraseSize + 1);
   std::size_t size = 0;
   for (;;) {
     const std::span<std::uint8_t> next = line.writable().subspan(size, 1);
     if (read_some(next) == 0) {
-      if (size == 0) throw Error(Errc::missing_input, "end of input: " + name_).with_path(path_);
+      if (size == 0) return std::nullopt;
       break;
     }
     if (next[0] == '\n') break;
@@ -61,7 +70,6 @@ SecretBytes SecretFile::line() {
           .with_path(path_);
     }
   }
-  if (size == 0) throw Error(Errc::usage, "the passphrase is empty: " + name_).with_path(path_);
   line.truncate(size);
   return line;
 }
@@ -84,6 +92,20 @@ std::optional<std::uint64_t> SecretFile::remaining() const {
   const off_t position = lseek(fd_, 0, SEEK_CUR);
   if (position < 0) return std::nullopt;
   return info.st_size > position ? static_cast<std::uint64_t>(info.st_size - position) : 0;
+}
+
+SecretBytes without_comments(const SecretBytes& text) {
+  SecretBytes rest(text.size());
+  std::size_t size = 0;
+  bool at_start = true;
+  bool comment = false;
+  for (const std::uint8_t byte : text.view()) {
+    if (at_start) comment = byte == '#';
+    at_start = byte == '\n';
+    if (!comment) rest.writable()[size++] = byte;
+  }
+  rest.truncate(size);
+  return rest;
 }
 
 }  // namespace fscryptctl

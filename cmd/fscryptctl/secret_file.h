@@ -23,6 +23,9 @@ class SecretFile {
   /// kMaxPassphraseSize, NUL).
   [[nodiscard]] SecretBytes line();
 
+  /// As line(), but it may be empty; nullopt at the end.
+  [[nodiscard]] std::optional<SecretBytes> next_line();
+
   /// Up to `size` bytes; fewer at the end.
   [[nodiscard]] SecretBytes bytes(std::size_t size);
 
@@ -40,5 +43,9 @@ class SecretFile {
   std::string name_;
   std::string path_;
 };
+
+/// `text` without the lines that begin with '#': files with recovery keys explain themselves in
+/// them.
+[[nodiscard]] SecretBytes without_comments(const SecretBytes& text);
 
 }  // namespace fscryptctl

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "fscryptctl/crypto/recovery_key.h"
 #include "fscryptctl/crypto/secret.h"
 #include "secret_file.h"
 #include "signals.h"
@@ -16,18 +17,26 @@ namespace {
 constexpr std::size_t kKeySize = ProtectorKey::kSize;
 // Enough for a key in any format with room for a mistake to be seen.
 constexpr std::size_t kMaxKeyText = 4096;
+// Enough for one with explanations.
+constexpr std::size_t kMaxRecoveryKeyFile = 64 * 1024;
 
 SecretBytes copy_of(const SecretBytes& secret) { return SecretBytes(secret.view()); }
 
+/// A recovery key is accepted wherever a passphrase is.
 bool accepts(const SecretProvider::Request& request, Source kind) {
   return std::any_of(request.ways.begin(), request.ways.end(), [kind](Method way) {
-    return kind == Source::raw_key ? way == Method::raw_key : is_hashed(way);
+    return kind == Source::raw_key ? way == Method::raw_key : way != Method::raw_key;
   });
 }
 
+bool accepts_passphrase(const SecretProvider::Request& request) {
+  return std::any_of(request.ways.begin(), request.ways.end(), is_hashed);
+}
+
 bool only_login(const SecretProvider::Request& request) {
-  return std::all_of(request.ways.begin(), request.ways.end(),
-                     [](Method way) { return way == Method::login; });
+  return std::all_of(request.ways.begin(), request.ways.end(), [](Method way) {
+    return way == Method::login || way == Method::recovery_key;
+  });
 }
 
 KeyFormat key_format_from(const std::string& name) {
@@ -61,6 +70,41 @@ SecretBytes read_passphrase(const std::string& file) {
   return terminal ? not_empty(terminal->read_secret("passphrase: ")) : SecretFile(file).line();
 }
 
+/// A whole file; of standard input, which may hold more than this, one line. Before it explanations
+/// and empty lines may stand.
+SecretBytes read_recovery_key_text(const std::string& file) {
+  if (file != "-") return without_comments(SecretFile(file).bytes(kMaxRecoveryKeyFile));
+  if (isatty(STDIN_FILENO) != 0) {
+    if (std::optional<Terminal> terminal = Terminal::open()) {
+      return terminal->read_secret("recovery key: ");
+    }
+  }
+  SecretFile input(file);
+  for (;;) {
+    std::optional<SecretBytes> line = input.next_line();
+    if (!line) throw Error(Errc::missing_input, "end of input: " + input.name());
+    const ByteView bytes = line->view();
+    if (!bytes.empty() && bytes[0] != '#' && bytes[0] != '\r') return std::move(*line);
+  }
+}
+
+Error no_raw_key(const SecretProvider::Request& request) {
+  return Error(Errc::missing_input,
+               one_line(request.target) + " opens with a raw key: give --key-file");
+}
+
+/// What to ask for, of something that is to be opened.
+const char* asked_for(const SecretProvider::Request& request) {
+  if (!accepts_passphrase(request)) return "recovery key for ";
+  return only_login(request) ? "login password for " : "passphrase for ";
+}
+
+/// What was wrong with what was typed last, as far as a person can do better next time.
+std::string wrong(const SecretProvider::Request& request) {
+  if (!request.fault.empty()) return "wrong recovery key (" + request.fault + ")";
+  return accepts_passphrase(request) ? "wrong passphrase" : "wrong recovery key";
+}
+
 }  // namespace
 
 void add_existing_secret_options(CLI::App& app, SecretOptions& options) {
@@ -74,6 +118,12 @@ void add_existing_secret_options(CLI::App& app, SecretOptions& options) {
   };
   app.add_option("--key-format", assign, "how key files are written (default: raw)")
       ->type_name("raw|hex|base64");
+  add_recovery_key_file_option(app, options);
+}
+
+void add_recovery_key_file_option(CLI::App& app, SecretOptions& options) {
+  add_text(app, "--recovery-key-file", "FILE", options.recovery_key_file,
+           "recovery key: a file with it, - for a line of standard input");
 }
 
 void add_new_secret_options(CLI::App& app, SecretOptions& options) {
@@ -85,6 +135,9 @@ CommandLineSecrets::CommandLineSecrets(const SecretOptions& options, Spelling sp
                                        Invocation& invocation)
     : given_{Given{"--passphrase-file", options.passphrase_file, Source::passphrase},
              Given{"--key-file", options.key_file, Source::raw_key},
+             Given{.option = "--recovery-key-file",
+                   .file = options.recovery_key_file,
+                   .recovery_key = true},
              Given{"--new-passphrase-file", options.new_passphrase_file, Source::passphrase},
              Given{"--new-key-file", options.new_key_file, Source::raw_key}},
       key_format_(options.key_format),
@@ -100,10 +153,12 @@ void CommandLineSecrets::require_consistent() const {
       const Given& b = given_[j];
       if (!a.file || !b.file) continue;
       const std::string both = std::string(a.option) + " and " + b.option;
-      if (a.kind != b.kind && *a.file == *b.file && *a.file != "-") {
+      const bool alike = a.kind == b.kind && a.recovery_key == b.recovery_key;
+      if (!alike && *a.file == *b.file && *a.file != "-") {
         throw Error(Errc::usage, both + " name the same file").with_path(*a.file);
       }
-      const bool both_new = spelling_ == Spelling::all_new || i >= kNewPassphrase;
+      const bool both_new = (spelling_ == Spelling::all_new || i >= kNewPassphrase) &&
+                            !a.recovery_key && !b.recovery_key;
       if (both_new) throw Error(Errc::usage, both + " both give the new secret");
     }
   }
@@ -117,7 +172,7 @@ CommandLineSecrets::Given* CommandLineSecrets::given_new(Source kind) {
   const std::size_t first = spelling_ == Spelling::all_new ? kPassphrase : kNewPassphrase;
   for (std::size_t slot = first; slot < kSlots; ++slot) {
     Given& given = given_[slot];
-    if (!given.file) continue;
+    if (!given.file || given.recovery_key) continue;
     const bool key_wanted = kind == Source::raw_key;
     if (key_wanted != (given.kind == Source::raw_key)) {
       throw Error(Errc::usage, std::string(given.option) + " does not fit: a new " +
@@ -136,10 +191,11 @@ Secret CommandLineSecrets::take(Given& given) {
     }
   }
   if (!given.bytes) given.bytes = read(given);
-  return {given.kind, copy_of(*given.bytes)};
+  return {given.kind, copy_of(*given.bytes), given.recovery_key};
 }
 
 SecretBytes CommandLineSecrets::read(const Given& given) {
+  if (given.recovery_key) return read_recovery_key_text(*given.file);
   if (given.kind != Source::raw_key) return read_passphrase(*given.file);
   if (*given.file != "-") return read_key(*given.file);
   SecretFile input("-");
@@ -182,24 +238,28 @@ void CommandLineSecrets::refuse_key(const std::string& file, const std::string& 
 
 std::optional<Secret> CommandLineSecrets::existing(const Request& request) {
   throw_if_interrupted();  // hashing may have taken a while
-  const bool given = opens(kPassphrase) || opens(kKey) || opens(kNewPassphrase) || opens(kNewKey);
+  const bool given = opens(kPassphrase) || opens(kKey) || opens(kRecoveryKey) ||
+                     opens(kNewPassphrase) || opens(kNewKey);
   if (given) return next_given(request);
-  if (!accepts(request, Source::passphrase)) {
-    throw Error(Errc::missing_input,
-                one_line(request.target) + " opens with a raw key: give --key-file");
-  }
-  if (isatty(STDIN_FILENO) == 0) return line_of_standard_input();
+  if (!accepts(request, Source::passphrase)) throw no_raw_key(request);
+  if (isatty(STDIN_FILENO) == 0) return line_of_standard_input(request);
   return prompt_existing(request);
 }
 
+std::optional<Secret> CommandLineSecrets::hand_out(Slot slot) {
+  if (!opens(slot) || std::exchange(given_[slot].handed_out, true)) return std::nullopt;
+  return take(given_[slot]);
+}
+
 std::optional<Secret> CommandLineSecrets::next_given(const Request& request) {
-  bool any_fits = false;
+  // First, since it needs no hashing; and whatever it is to open, for only the record can tell.
+  if (opens(kRecoveryKey)) invocation_.out.hints.recovery_key_tried = true;
+  if (std::optional<Secret> recovery_key = hand_out(kRecoveryKey)) return recovery_key;
+  bool any_fits = opens(kRecoveryKey);
   for (std::size_t i = 0; i < kSlots; ++i) {
-    Given& given = given_[i];
-    if (!opens(static_cast<Slot>(i)) || !accepts(request, given.kind)) continue;
+    if (!opens(static_cast<Slot>(i)) || !accepts(request, given_[i].kind)) continue;
     any_fits = true;
-    if (std::exchange(given.handed_out, true)) continue;
-    return take(given);
+    if (std::optional<Secret> secret = hand_out(static_cast<Slot>(i))) return secret;
   }
   // For --ensure: a secret of another kind than the directory's is simply not the right one.
   if (any_fits || spelling_ == Spelling::all_new) return std::nullopt;
@@ -209,9 +269,22 @@ std::optional<Secret> CommandLineSecrets::next_given(const Request& request) {
                                             : " opens with a passphrase: give --passphrase-file"));
 }
 
-std::optional<Secret> CommandLineSecrets::line_of_standard_input() {
+std::optional<Secret> CommandLineSecrets::line_of_standard_input(const Request& request) {
   if (std::exchange(line_taken_, true)) return std::nullopt;
-  return Secret{Source::passphrase, SecretFile("-").line()};
+  if (accepts(request, Source::raw_key) && !accepts_passphrase(request)) {
+    // Only for a recovery key; without one it is the key file that was forgotten.
+    std::optional<SecretBytes> line = SecretFile("-").next_line();
+    if (!line) throw no_raw_key(request);
+    return as_passphrase(std::move(*line));
+  }
+  return as_passphrase(SecretFile("-").line());
+}
+
+/// Whoever typed a recovery key need not be told that one is accepted.
+Secret CommandLineSecrets::as_passphrase(SecretBytes text) {
+  const RecoveryKeyReading reading = read_recovery_key(text.view());
+  invocation_.out.hints.recovery_key_tried = reading.key || reading.resembles;
+  return {Source::passphrase, std::move(text)};
 }
 
 std::optional<Secret> CommandLineSecrets::prompt_existing(const Request& request) {
@@ -220,18 +293,20 @@ std::optional<Secret> CommandLineSecrets::prompt_existing(const Request& request
   std::optional<Terminal> terminal;
   if (!invocation_.globals.no_prompt) terminal = Terminal::open();
   if (!terminal) {
-    throw Error(Errc::missing_input,
-                "no passphrase for " + one_line(request.target) + ": give --passphrase-file");
+    throw Error(
+        Errc::missing_input,
+        accepts_passphrase(request)
+            ? "no passphrase for " + one_line(request.target) + ": give --passphrase-file"
+            : "no recovery key for " + one_line(request.target) + ": give --recovery-key-file");
   }
   if (prompts_ > 0) {
     const int left = kTries - prompts_;
-    terminal->say("wrong passphrase, " + std::to_string(left) +
+    terminal->say(wrong(request) + ", " + std::to_string(left) +
                   (left == 1 ? " try left" : " tries left"));
   }
   ++prompts_;
-  const char* const what = only_login(request) ? "login password for " : "passphrase for ";
-  const std::string prompt = what + one_line(request.target) + ": ";
-  return Secret{Source::passphrase, not_empty(terminal->read_secret(prompt))};
+  const std::string prompt = asked_for(request) + one_line(request.target) + ": ";
+  return as_passphrase(not_empty(terminal->read_secret(prompt)));
 }
 
 Secret CommandLineSecrets::fresh(Source kind, const std::string& target) {

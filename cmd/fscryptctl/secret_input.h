@@ -15,20 +15,24 @@ namespace fscryptctl {
 struct SecretOptions {
   std::optional<std::string> passphrase_file;
   std::optional<std::string> key_file;
+  std::optional<std::string> recovery_key_file;
   std::optional<std::string> new_passphrase_file;
   std::optional<std::string> new_key_file;
   KeyFormat key_format = KeyFormat::raw;
 };
 
-/// --passphrase-file, --key-file, --key-format
+/// --passphrase-file, --key-file, --key-format, --recovery-key-file
 void add_existing_secret_options(CLI::App& app, SecretOptions& options);
+/// --recovery-key-file alone, for a command that nothing else opens
+void add_recovery_key_file_option(CLI::App& app, SecretOptions& options);
 /// --new-passphrase-file, --new-key-file; besides add_existing_secret_options
 void add_new_secret_options(CLI::App& app, SecretOptions& options);
 
 /// What --passphrase-file and --key-file mean to a command.
 enum class Spelling {
   existing_and_new,  ///< they open what exists; --new-... make what is new
-  all_new,           ///< nothing exists yet: both spellings give the new secret, one of them only.
+  all_new,           ///< nothing exists yet: both spellings give the new secret, one of them only
+                     ///< (a recovery key is never one).
                      ///< existing() gives the same one, for commands that find their work done
 };
 
@@ -52,9 +56,10 @@ class CommandLineSecrets final : public SecretProvider {
     Source kind = Source::passphrase;
     std::optional<SecretBytes> bytes{};  ///< once read: a pipe can be read only once
     bool handed_out = false;
+    bool recovery_key = false;  ///< of no kind, it opens whatever has one
   };
   // In the order in which standard input holds them.
-  enum Slot { kPassphrase, kKey, kNewPassphrase, kNewKey, kSlots };
+  enum Slot { kPassphrase, kKey, kRecoveryKey, kNewPassphrase, kNewKey, kSlots };
 
   void require_consistent() const;
   [[nodiscard]] bool opens(Slot slot) const;
@@ -62,11 +67,13 @@ class CommandLineSecrets final : public SecretProvider {
   [[nodiscard]] Secret take(Given& given);
   [[nodiscard]] SecretBytes read(const Given& given);
   [[nodiscard]] SecretBytes read_key(const std::string& file);
+  [[nodiscard]] std::optional<Secret> hand_out(Slot slot);
   [[nodiscard]] SecretBytes decoded_key(const SecretBytes& text, const std::string& file);
   [[noreturn]] void refuse_key(const std::string& file, const std::string& problem);
   [[nodiscard]] bool last_on_standard_input(const Given& given) const;
   [[nodiscard]] std::optional<Secret> next_given(const Request& request);
-  [[nodiscard]] std::optional<Secret> line_of_standard_input();
+  [[nodiscard]] std::optional<Secret> line_of_standard_input(const Request& request);
+  [[nodiscard]] Secret as_passphrase(SecretBytes text);
   [[nodiscard]] std::optional<Secret> prompt_existing(const Request& request);
   [[nodiscard]] SecretBytes prompt_fresh(Source kind, const std::string& target);
 

@@ -166,15 +166,14 @@ bool Terminal::ask(std::string_view question) {
   return text == "y" || text == "yes";
 }
 
-void Terminal::say(std::string_view line) {
-  std::string text(line);
-  text += '\n';
-  std::string_view rest = text;
-  while (!rest.empty()) {
+void Terminal::say(std::string_view line) { write_all(std::string(line) + '\n'); }
+
+void Terminal::write_all(std::string_view text) {
+  while (!text.empty()) {
     wait_until_ready(fd_.get(), POLLOUT);
-    const ssize_t written = write(fd_.get(), rest.data(), rest.size());
+    const ssize_t written = write(fd_.get(), text.data(), text.size());
     if (written >= 0) {
-      rest.remove_prefix(static_cast<std::size_t>(written));
+      text.remove_prefix(static_cast<std::size_t>(written));
     } else if (errno != EINTR && errno != EAGAIN) {
       throw system_error(errno, "terminal");
     }

@@ -20,15 +20,24 @@ class Terminal {
   /// Throws missing_input (end of input), usage (too long, NUL), interrupted, io.
   [[nodiscard]] SecretBytes read_secret(std::string_view prompt);
 
+  /// A line that is seen while it is typed. Throws missing_input, usage (too long), interrupted,
+  /// io.
+  [[nodiscard]] SecretBytes read_shown(std::string_view prompt) { return read_line(prompt, true); }
+
   /// "QUESTION [y/N] ": true for y and yes. Throws missing_input (end of input), interrupted, io.
   [[nodiscard]] bool ask(std::string_view question);
 
   /// A line for whoever sits there.
   void say(std::string_view line);
+  /// Something secret that is to be seen, as it is.
+  void show(const SecretBytes& text) {
+    write_all({reinterpret_cast<const char*>(text.view().data()), text.size()});
+  }
 
  private:
   explicit Terminal(UniqueFd fd) : fd_(std::move(fd)) {}
   [[nodiscard]] SecretBytes read_line(std::string_view prompt, bool echo);
+  void write_all(std::string_view text);
 
   UniqueFd fd_;
 };

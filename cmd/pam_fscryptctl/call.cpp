@@ -230,7 +230,8 @@ void Call::heal(LoginKeys& keys, State& state) {
     // The same again comes from a program that answers every question so.
     if (!reply || equal_secrets(*reply, *state.password)) break;
     HashedPassword hashed;
-    if (keys.open(*reply, hashed)) {
+    const RecoveryKeyReading recovery_key = read_recovery_key(reply->view());
+    if (recovery_key.key ? keys.open(*recovery_key.key) : keys.open(*reply, hashed)) {
       any = true;
     } else {
       say(true, "That does not open your directories.");

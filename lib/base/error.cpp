@@ -86,6 +86,8 @@ ErrcInfo errc_info(Errc code) noexcept {
       return {"usage", "filesystem_root", 2};
     case Errc::wrong_key:
       return {"wrong_key", "wrong_key", 3};
+    case Errc::stale_copy:
+      return {"wrong_key", "stale_copy", 3};
     case Errc::previous_login_password:
       return {"wrong_key", "previous_login_password", 3};
     case Errc::no_such_path:
@@ -136,6 +138,12 @@ ErrcInfo errc_info(Errc code) noexcept {
       return {"refused", "in_use", 9};
     case Errc::kdf_limit:
       return {"refused", "kdf_limit", 9};
+    case Errc::exists:
+      return {"refused", "exists", 9};
+    case Errc::conflict:
+      return {"refused", "conflict", 9};
+    case Errc::recovery_key_exists:
+      return {"refused", "recovery_key_exists", 9};
     case Errc::unexpected:
       return {"unexpected", "unexpected", 10};
     case Errc::interrupted:

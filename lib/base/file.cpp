@@ -155,6 +155,29 @@ class TemporaryFile {
 
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
 
+  /// Where the filesystem cannot rename without replacing, the name is taken by an empty file
+  /// first: replacing that harms nobody.
+  void rename_to_new(const std::string& target) {
+    const auto exists = [&] { return Error(Errc::exists, quoted(target) + " exists already"); };
+    if (renameat2(dirfd_, name_.c_str(), dirfd_, target.c_str(), RENAME_NOREPLACE) == 0) {
+      return name_.clear();
+    }
+    if (errno == EEXIST) throw exists();
+    if (errno != EINVAL && errno != ENOSYS)
+      throw system_error(errno, "cannot name " + quoted(target));
+    const UniqueFd taken(openat(dirfd_, target.c_str(),
+                                O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                                S_IRUSR | S_IWUSR));
+    if (!taken && errno == EEXIST) throw exists();
+    if (!taken) throw system_error(errno, "cannot write " + quoted(target));
+    try {
+      rename_to(dirfd_, target);
+    } catch (...) {
+      unlinkat(dirfd_, target.c_str(), 0);
+      throw;
+    }
+  }
+
   void rename_to(int dirfd, const std::string& target) {
     if (renameat(dirfd_, name_.c_str(), dirfd, target.c_str()) != 0) {
       throw system_error(errno, "cannot replace " + quoted(target));
@@ -285,6 +308,21 @@ void write_file_durably(int dirfd, const std::string& name, std::string_view con
   require_contents(file.fd(), name, contents);
   file.rename_to(dirfd, name);
   sync_file(dirfd, "cannot write the directory of " + quoted(name));
+}
+
+void write_new_file_durably(int dirfd, const std::string& name, std::string_view contents) {
+  TemporaryFile file(dirfd, name);
+  write_all(file.fd(), name, contents);
+  sync_file(file.fd(), "cannot write " + quoted(name));
+  require_contents(file.fd(), name, contents);
+  file.rename_to_new(name);
+  // What is not durable is not done: repeating must not stumble over it.
+  try {
+    sync_file(dirfd, "cannot write the directory of " + quoted(name));
+  } catch (...) {
+    unlinkat(dirfd, name.c_str(), 0);
+    throw;
+  }
 }
 
 void sync_file(int fd, const std::string& what) {

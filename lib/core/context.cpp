@@ -129,6 +129,16 @@ Target look_at(const Context& context, const std::string& path) {
   return target;
 }
 
+bool is_mount_point(const Context& context, const std::string& path) {
+  const NamedFile file = open_named(path);
+  const Mount* mount = find_mount(context.mounts, file.info.mount_id);
+  if (mount == nullptr) return false;
+  const UniqueFd root(::open(mount->mount_point.c_str(), O_PATH | O_CLOEXEC));
+  if (!root) return false;
+  const FileInfo info = file_info(root.get());
+  return info.inode == file.info.inode && info.mount_id == file.info.mount_id;
+}
+
 std::optional<FoundPolicy> find_record(const Context& context, const Filesystem& filesystem,
                                        std::optional<uid_t> owner, const KeyIdentifier& key) {
   const std::optional<MetadataRoot> metadata = filesystem.metadata();

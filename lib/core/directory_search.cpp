@@ -8,47 +8,53 @@
 
 #include <cerrno>
 
-#include "fscryptctl/base/error.h"
+#include "fscryptctl/base/file.h"
 
 namespace fscryptctl {
 namespace {
 
+/// Each level keeps a descriptor open, of which a process has 1,024. Whoever makes directories
+/// deeper than this does not stop the search.
+constexpr int kMaxDepth = 512;
+
 class Search {
  public:
-  Search(const Context& context, const std::set<KeyIdentifier>& keys, std::string mount_point)
-      : context_(context), keys_(keys), mount_point_(std::move(mount_point)) {}
+  Search(const Context& context, const DirectorySearch& wanted)
+      : context_(context), wanted_(wanted) {}
 
-  void look_through(int directory, const std::string& path) {
+  void look_through(int directory, const std::string& path, int depth) {
     context_.throw_if_interrupted();
     for (const std::string& name : directory_names(directory, UserStore::kNoLimit).names) {
       std::string entry = path;
       entry.append("/").append(name);
-      // Made by mkfs and root's; nothing gets there but by fsck.
-      if (entry == "/lost+found") continue;
+      // Independent of each other: one that is closed does not hide the rest.
       try {
-        look_at_entry(directory, name, entry);
+        look_at_entry(directory, name, entry, depth);
       } catch (const Error& error) {
         const bool closed = error.code() == Errc::untrusted_metadata ||  // another mount
-                            error.code() == Errc::permission;
+                            error.code() == Errc::permission ||
+                            error.code() == Errc::policy_version;
         if (!closed) throw;
-        result_.closed.push_back(mount_point_ + entry);
+        wanted_.closed(entry, error);
       }
     }
   }
 
-  [[nodiscard]] KeySearch take_result() { return std::move(result_); }
-
  private:
-  void look_at_entry(int directory, const std::string& name, const std::string& path) {
+  void look_at_entry(int directory, const std::string& name, const std::string& path, int depth) {
     const std::optional<FileInfo> info = entry_info(directory, name);
     if (!info) return;
-    if (S_ISREG(info->mode) && info->encrypted) look_at_file(directory, name, path);
+    if (S_ISREG(info->mode) && info->encrypted) return look_at_file(directory, name, path);
     if (!S_ISDIR(info->mode)) return;
     const std::optional<UniqueFd> child = open_directory_beneath(directory, name);
     if (!child) return;
-    const std::optional<KernelPolicy> policy = context_.kernel.get_policy(child->get());
-    if (!policy) return look_through(child->get(), path);
-    note(*policy, path);
+    if (const std::optional<KernelPolicy> policy = context_.kernel.get_policy(child->get())) {
+      return wanted_.encrypted(path, *policy);
+    }
+    if (depth == kMaxDepth) {
+      return wanted_.closed(path, Error(Errc::io, "the directory lies too deep"));
+    }
+    look_through(child->get(), path, depth + 1);
   }
 
   /// An encrypted file in a plain directory. While it is locked it does not tell its key.
@@ -58,22 +64,12 @@ class Search {
     if (!file && errno == ENOENT) return;
     const std::optional<KernelPolicy> policy =
         file ? context_.kernel.get_policy(file.get()) : std::nullopt;
-    if (!policy) {
-      result_.closed.push_back(mount_point_ + path);
-    } else {
-      note(*policy, path);
-    }
-  }
-
-  void note(const KernelPolicy& policy, const std::string& path) {
-    const auto* key = std::get_if<KeyIdentifier>(&policy.key);
-    if (key != nullptr && keys_.contains(*key)) result_.found.push_back(mount_point_ + path);
+    if (policy) return wanted_.encrypted(path, *policy);
+    wanted_.closed(path, Error(Errc::permission, "the file is locked"));
   }
 
   const Context& context_;
-  const std::set<KeyIdentifier>& keys_;
-  std::string mount_point_;
-  KeySearch result_;
+  const DirectorySearch& wanted_;
 };
 
 /// The filesystem without what is mounted over its directories, which hides what they hold. Only
@@ -85,6 +81,11 @@ UniqueFd without_mounts_below(const Filesystem& filesystem) {
 
 }  // namespace
 
+void search_directories(const Context& context, int directory, const std::string& path,
+                        const DirectorySearch& search) {
+  Search(context, search).look_through(directory, path, 0);
+}
+
 KeySearch search_by_key(const Context& context, const Filesystem& filesystem,
                         const std::set<KeyIdentifier>& keys) {
   if (keys.empty()) return {};
@@ -92,14 +93,23 @@ KeySearch search_by_key(const Context& context, const Filesystem& filesystem,
     return {{}, {"parts of the filesystem that are not mounted here"}};
   }
   const std::string& mount_point = filesystem.mount().mount_point;
-  Search search(context, keys, mount_point == "/" ? "" : mount_point);
   const UniqueFd whole = without_mounts_below(filesystem);
   const UniqueFd root(::openat(whole ? whole.get() : filesystem.root_fd(), ".",
                                O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!root && errno == EACCES) return {{}, {mount_point}};
   if (!root) throw system_error(errno, "opening " + printable(mount_point));
-  search.look_through(root.get(), "");
-  return search.take_result();
+  const std::string prefix = mount_point == "/" ? "" : mount_point;
+  KeySearch result;
+  search_directories(context, root.get(), prefix,
+                     {[&](const std::string& path, const KernelPolicy& policy) {
+                        const auto* key = std::get_if<KeyIdentifier>(&policy.key);
+                        if (key != nullptr && keys.contains(*key)) result.found.push_back(path);
+                      },
+                      [&](const std::string& path, const Error&) {
+                        // Made by mkfs and root's; nothing gets there but by fsck.
+                        if (path != prefix + "/lost+found") result.closed.push_back(path);
+                      }});
+  return result;
 }
 
 }  // namespace fscryptctl

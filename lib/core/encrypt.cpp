@@ -78,6 +78,7 @@ class Encryption {
       throw;
     }
     EncryptResult encrypted = result(store, choice.record, true);
+    encrypted.recovery_key_made = choice.with_recovery_key.has_value();
     encrypted.login_copied = choice.login == LoginProtector::Origin::copied;
     return encrypted;
   }
@@ -132,6 +133,7 @@ class Encryption {
       throw already_encrypted(request_.path, " with another key");
     }
     prove_secret(*store, *record);
+    settle_recovery_key(*store, *record);
     const bool noted = note_path(*store, *key);
     // An interrupted run may have set the policy without making it durable.
     if (target_.empty()) target_.sync();
@@ -145,6 +147,19 @@ class Encryption {
     if (request_.leave_locked) return;
     const ActAs acting(user_);
     context_.kernel.add_key(filesystem_.fd(), policy.key.secret());
+  }
+
+  /// A key that an interrupted run has kept is finished, if it got as far as the records.
+  void settle_recovery_key(const UserStore& store, const PolicyRecord& record) const {
+    if (request_.recovery_key == nullptr) return;
+    const std::optional<RecoveryKey> left = request_.recovery_key->left_over();
+    if (!left) return;
+    for (const ProtectorRecord& protector :
+         read_protectors(store, record.summary.protectors).records) {
+      if (!opens_with(protector, *left)) continue;
+      request_.recovery_key->set_in_use(true);
+      request_.recovery_key->finish();
+    }
   }
 
   std::optional<std::string> first_protector() const {
@@ -171,6 +186,7 @@ class Encryption {
     encrypt_with_records(store, choice);
     target_.sync();
     if (request_.leave_locked) remove_own_key(choice.record.summary.key_identifier);
+    if (choice.with_recovery_key) request_.recovery_key->finish();
   }
 
   /// Everything that opens the directory is durable before it is encrypted, and nobody else enters
@@ -201,14 +217,16 @@ class Encryption {
     const std::optional<std::string> hint = filesystem_.hint_of(target_.fd(), context_.mounts);
     const bool noted = hint && add_hint(policy, *hint);
     for (ProtectorRecord& protector : choice.new_protectors) {
-      // The copy of one that somebody else copied meanwhile, perhaps with a newer secret.
-      if (store.protector(protector.summary.id)) continue;
+      if (!is_to_be_written(store, protector.summary.id, choice)) continue;
       if (choice.login == LoginProtector::Origin::made &&
           !still_first_login_protector(store, login_user(user_), protector.summary.id)) {
         throw Error(Errc::io, "another login protector has just been made", EEXIST);
       }
       claim_name(store, protector, choice.named_by_user == protector.summary.id);
       written_.push_back(protector.summary.id);
+      if (choice.with_recovery_key == protector.summary.id) {
+        request_.recovery_key->set_in_use(true);
+      }
       store.write(lock, protector);
       context_.explain("wrote the record of protector " + protector.summary.id.hex());
     }
@@ -217,6 +235,19 @@ class Encryption {
     policy_written_ = !there;
     store.write(lock, policy);
     context_.explain("wrote the record of policy " + policy.summary.key_identifier.hex());
+  }
+
+  static bool is_to_be_written(const UserStore& store, const ProtectorId& id,
+                               const PolicyChoice& choice) {
+    const std::optional<ProtectorRecord> now = store.protector(id);
+    if (!now || now == choice.taken_up) return true;
+    // A recovery key that was shown or written must not be one that opens nothing.
+    if (choice.with_recovery_key == id) {
+      throw Error(Errc::metadata_locked,
+                  "another fscryptctl has just changed protector " + printable(now->summary.name));
+    }
+    // The copy of one that somebody else copied meanwhile, perhaps with a newer secret.
+    return false;
   }
 
   /// They were chosen without the lock: another run may have undone what this one took up.
@@ -274,6 +305,9 @@ class Encryption {
       if (policy && policy->key == KeySpecifier(key)) return;
       if (!policy) target_.restore_permissions();
       if (lock && !take_back_records(store, *lock, choice.record)) return;
+      if (choice.with_recovery_key && !store.protector(*choice.with_recovery_key)) {
+        request_.recovery_key->set_in_use(false);
+      }
       remove_own_key(key);
       if (!policy) target_.unmake();
     } catch (const std::exception&) {

@@ -11,6 +11,7 @@
 #include <climits>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/kernel/linux_kernel.h"
 
 namespace fscryptctl {
 namespace {
@@ -138,6 +139,11 @@ Filesystem Filesystem::of(int fd, const std::vector<Mount>& mounts, const std::s
 
 bool Filesystem::trusted() const noexcept { return belongs_to_caller_or_root(trusted_owner_.uid); }
 
+std::optional<FilesystemUuid> Filesystem::uuid() const {
+  const std::optional<std::string> hex = filesystem_uuid(fd());
+  return hex ? FilesystemUuid::from_hex(*hex) : std::nullopt;
+}
+
 std::optional<MetadataRoot> Filesystem::metadata() const {
   if (!trusted()) {
     throw Error(Errc::untrusted_metadata,
@@ -167,13 +173,17 @@ UserStore Filesystem::store_for_writing(Identity user) const {
   bool changed = false;
   const MetadataRoot root = require_metadata();
   if (std::optional<UserStore> store = UserStore::open(root, user)) return std::move(*store);
-  const uid_t caller = ::geteuid();
-  if (caller != 0 && caller != trusted_owner_.uid && !root.open_to_all()) {
-    throw Error(Errc::not_set_up,
-                printable(mount_.mount_point) + " is set up, but not for this user")
-        .with_path(mount_.mount_point);
-  }
+  require_store_possible(user);
   return UserStore::create(root, user, changed);
+}
+
+void Filesystem::require_store_possible(Identity user) const {
+  const uid_t caller = ::geteuid();
+  if (caller == 0 || caller == trusted_owner_.uid || require_metadata().open_to_all()) return;
+  throw Error(Errc::not_set_up,
+              printable(mount_.mount_point) + " is set up, but not for " +
+                  (user.uid == caller ? "this user" : "user " + std::to_string(user.uid)))
+      .with_path(mount_.mount_point);
 }
 
 std::optional<std::string> Filesystem::hint_of(int fd, const std::vector<Mount>& mounts) const {

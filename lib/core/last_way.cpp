@@ -104,6 +104,7 @@ Loss LastWayGuard::find_loss(const std::string& subject,
     append(loss.directories, directories);
     if (directories.empty()) not_found.insert(policy.key_identifier);
   }
+  std::sort(loss.directories.begin(), loss.directories.end());
   // Where the hints lead nowhere the directory may have been moved. Not needed for a refusal that
   // is certain already.
   if (not_found.empty() || (!loss.directories.empty() && !wishes_.allow_data_loss)) return loss;

@@ -210,6 +210,25 @@ bool LoginKeys::open(const HashedPassword& hashed) {
   return any;
 }
 
+bool LoginKeys::open(const RecoveryKey& recovery_key) {
+  bool any = false;
+  for (Copy& copy : copies_) {
+    const ProtectorRecord& record = copy.seen.record;
+    if (copy.opened != 0) continue;
+    for (const ProtectorWrapping& wrapping : record.wrappings) {
+      if (wrapping.method != Method::recovery_key) continue;
+      const WrappingKey key(SecretBytes(recovery_key.view()));
+      std::optional<ProtectorKey> opened =
+          unwrap(key, context_of(record, wrapping), wrapping.wrapped);
+      if (!opened) continue;
+      copy.opened = login_wrappings(record).front()->generation;
+      keys_.try_emplace(record.summary.id, std::move(*opened));
+      any = true;
+    }
+  }
+  return any;
+}
+
 OpenProtector LoginKeys::open_protector(const Copy& copy) const {
   const ProtectorKey& key = keys_.at(copy.seen.record.summary.id);
   return {copy.seen.record, ProtectorKey(SecretBytes(key.view()))};

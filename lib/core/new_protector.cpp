@@ -4,7 +4,7 @@
 #include <filesystem>
 
 #include "fscryptctl/base/error.h"
-#include "fscryptctl/core/policy_choice.h"
+#include "fscryptctl/core/last_way.h"
 
 namespace fscryptctl {
 namespace {
@@ -50,7 +50,10 @@ NewProtector make_or_take_up(Context& context, const UserStore& store, const Sec
       return {std::move(*left), true};
     }
   }
-  if (wish.name && is_taken(all, name)) throw name_taken(name);
+  if (wish.name && is_taken(all, name)) {
+    throw Error(Errc::usage, "there is another protector named " + printable(name) +
+                                 " already: choose another --name");
+  }
   return {make_protector(secret, free_name(name, all), costs_for_new_hashing(context)), false};
 }
 
@@ -77,12 +80,10 @@ bool require_copy_opens(const UserStore& store, const std::string& mount_point, 
   if (!copy) return false;
   const std::optional<ProtectorKey> key = opener.try_known(*copy);
   if (key && equal_secrets(key->secret(), protector.key.secret())) return true;
-  throw Error(Errc::wrong_key, "the copy of protector \"" + printable(copy->summary.name) +
-                                   "\" on " + printable(mount_point) +
-                                   " still opens with a previous secret: fscryptctl "
-                                   "change-passphrase --protector " +
-                                   summary.id.hex() + " --mount MOUNTPOINT brings it up to date")
-      .with_path(mount_point);
+  throw Error(Errc::stale_copy, "the copy of protector " + in_quotes(copy->summary.name) + " on " +
+                                    printable(mount_point) + " still opens with a previous secret")
+      .with_path(mount_point)
+      .with_candidates({summary.id.hex()});
 }
 
 }  // namespace fscryptctl

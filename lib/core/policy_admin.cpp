@@ -43,7 +43,6 @@ class Addition {
       : context_(context),
         policy_(policy),
         request_(request),
-        existing_(existing),
         other_(other),
         opener_(existing, context),
         other_opener_(other, context) {}
@@ -215,7 +214,6 @@ class Addition {
   Context& context_;
   NamedPolicy& policy_;
   const AddRequest& request_;
-  SecretProvider& existing_;
   SecretProvider& other_;
   Opener opener_;
   Opener other_opener_;
@@ -347,6 +345,8 @@ TakenProtector remove_policy_protector(Context& context, const NamedPolicy& poli
     }
     if (!guard.permits(losing(*record))) continue;
     const bool stays = take_way(policy.store, lock, *record, named.id);
+    context.explain((stays ? "wrote the record of policy " : "removed the record of policy ") +
+                    key.hex());
     return {named.id, named.name, !stays, opens_others(policy, named.id)};
   }
   changed_all_the_time();

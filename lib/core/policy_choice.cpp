@@ -105,15 +105,19 @@ class Chooser {
           ask_login_password(context_, login_user(store_.user()), secrets_, request_.path);
     }
     context_.throw_if_interrupted();
-    const LoginProtector login =
-        choose_login_protector(context_, filesystem_, store_, *login_password_);
-    const ProtectorRecord& record = login.open.record;
-    if (!opens(policy.record.summary, record.summary.id) && !take_up(login.open, policy)) {
+    LoginProtector login = choose_login_protector(context_, filesystem_, store_, *login_password_);
+    const ProtectorId id = login.open.record.summary.id;
+    if (!opens(policy.record.summary, id) && !take_up(login.open, policy)) {
       wrap_for(policy, login.open);
     }
     PolicyChoice choice = chosen(std::move(policy));
     choice.login = login.origin;
-    if (login.origin != LoginProtector::Origin::here) choice.new_protectors.push_back(record);
+    // One that exists may have copies, and keeps what it has.
+    if (login.origin == LoginProtector::Origin::made && give_recovery_key(login.open)) {
+      choice.with_recovery_key = id;
+    }
+    if (login.origin != LoginProtector::Origin::here)
+      choice.new_protectors.push_back(login.open.record);
     return choice;
   }
 
@@ -126,17 +130,38 @@ class Chooser {
     context_.throw_if_interrupted();
     if (taken != all.end()) {
       if (std::optional<OpenProtector> left = opened_leftover(*taken, secret)) {
-        if (take_up(*left, policy)) return chosen(std::move(policy));
+        if (take_up(*left, policy)) return with_leftover(std::move(policy), *left);
       }
       if (request_.name) throw name_taken(wish);
     }
-    const OpenProtector made =
+    OpenProtector made =
         make_protector(secret, free_name(wish, all), costs_for_new_hashing(context_));
     wrap_for(policy, made);
     PolicyChoice choice = chosen(std::move(policy));
+    if (give_recovery_key(made)) choice.with_recovery_key = made.record.summary.id;
     choice.new_protectors.push_back(made.record);
     if (request_.name) choice.named_by_user = made.record.summary.id;
     return choice;
+  }
+
+  /// It is there as the interrupted run wrote it, unless it gets a recovery key now.
+  PolicyChoice with_leftover(UnlockedPolicy policy, OpenProtector& left) {
+    PolicyChoice choice = chosen(std::move(policy));
+    const ProtectorRecord found = left.record;
+    if (!give_recovery_key(left)) return choice;
+    choice.with_recovery_key = found.summary.id;
+    choice.new_protectors.push_back(left.record);
+    choice.taken_up = found;
+    return choice;
+  }
+
+  bool give_recovery_key(OpenProtector& protector) {
+    if (request_.recovery_key == nullptr) return false;
+    const std::optional<RecoveryKey> key = request_.recovery_key->keep(
+        {request_.path, protector.record.summary, filesystem_.mount().mount_point});
+    if (!key) return false;
+    protector.record = with_recovery_key(protector, *key, 1);
+    return true;
   }
 
   /// The protector of this name, if the new secret opens it.
@@ -149,7 +174,7 @@ class Chooser {
     opener.remember({secret.kind, SecretBytes(secret.bytes.view())});
     std::optional<ProtectorKey> key = opener.try_known(*record);
     if (!key) return std::nullopt;
-    return OpenProtector{*record, std::move(*key)};
+    return OpenProtector{*record, std::move(*key), method_of(summary.source)};
   }
 
   /// Only what nothing else depends on is a leftover: a protector that opens nothing, or only the

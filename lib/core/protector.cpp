@@ -1,10 +1,9 @@
 #include "fscryptctl/core/protector.h"
 
 #include <algorithm>
-#include <array>
-#include <ctime>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/base/utc_time.h"
 #include "fscryptctl/core/login.h"
 #include "fscryptctl/crypto/key_identifier.h"
 #include "fscryptctl/crypto/random.h"
@@ -13,17 +12,30 @@ namespace fscryptctl {
 namespace {
 
 /// A passphrase is also tried on login protectors: the login password is one.
-bool accepts(Method method, Source kind) {
+bool accepts(Method method, const Secret& secret) {
+  if (secret.recovery_key) return false;
   switch (method) {
     case Method::passphrase:
     case Method::login:
-      return kind != Source::raw_key;
+      return secret.kind != Source::raw_key;
     case Method::raw_key:
-      return kind == Source::raw_key;
+      return secret.kind == Source::raw_key;
     case Method::recovery_key:
       return false;
   }
   return false;
+}
+
+std::optional<ProtectorKey> try_recovery_key(const RecoveryKey& recovery_key,
+                                             const ProtectorRecord& record) {
+  for (const ProtectorWrapping& wrapping : record.wrappings) {
+    if (wrapping.method != Method::recovery_key) continue;
+    const WrappingKey wrapping_key(SecretBytes(recovery_key.view()));
+    if (auto key = unwrap(wrapping_key, context_of(record, wrapping), wrapping.wrapped)) {
+      return key;
+    }
+  }
+  return std::nullopt;
 }
 
 std::vector<Method> methods_of(const std::vector<ProtectorRecord>& records) {
@@ -36,15 +48,6 @@ std::vector<Method> methods_of(const std::vector<ProtectorRecord>& records) {
     }
   }
   return methods;
-}
-
-std::string now_rfc3339() {
-  const std::time_t now = std::time(nullptr);
-  std::tm utc{};
-  ::gmtime_r(&now, &utc);
-  std::array<char, 32> text{};
-  const std::size_t size = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return {text.data(), size};
 }
 
 ProtectorWrapping wrap_with_secret(const Secret& secret, const ProtectorRecord& record,
@@ -68,6 +71,17 @@ ProtectorWrapping wrap_with_secret(const Secret& secret, const ProtectorRecord& 
     throw Error(Errc::internal, "a new wrapping does not open");
   }
   return wrapping;
+}
+
+/// What to call a secret that opened nothing.
+std::string wrong_secret(const Secret& secret, const RecoveryKeyReading& reading) {
+  if (secret.recovery_key || reading.key || reading.resembles) return "wrong recovery key";
+  return secret.kind == Source::raw_key ? "wrong key" : "wrong passphrase";
+}
+
+/// What a person must know to type a recovery key right; nothing about other secrets.
+std::string fault_of(const Secret& secret, const RecoveryKeyReading& reading) {
+  return secret.recovery_key || reading.resembles ? reading.fault : "";
 }
 
 bool is_hex_digits(const std::string& text) {
@@ -124,10 +138,10 @@ const WrappingKey* Opener::wrapping_key(Known& known, const Argon2id& kdf, Attem
   return &known.hashed.back().second;
 }
 
-std::optional<ProtectorKey> Opener::try_record(Known& known, const ProtectorRecord& record,
-                                               Attempt& attempt) {
+std::optional<Opener::Opened> Opener::try_record(Known& known, const ProtectorRecord& record,
+                                                 Attempt& attempt) {
   for (const ProtectorWrapping& wrapping : record.wrappings) {
-    if (!accepts(wrapping.method, known.secret.kind)) continue;
+    if (!accepts(wrapping.method, known.secret)) continue;
     std::optional<ProtectorKey> key;
     if (!wrapping.kdf) {
       const WrappingKey raw(SecretBytes(known.secret.bytes.view()));
@@ -139,7 +153,7 @@ std::optional<ProtectorKey> Opener::try_record(Known& known, const ProtectorReco
     } else {
       attempt.untried.push_back(protector_label(record.summary));
     }
-    if (key) return key;
+    if (key) return Opened{std::move(*key), wrapping.method};
   }
   return std::nullopt;
 }
@@ -148,11 +162,21 @@ const OpenProtector* Opener::try_all(Known& known, const std::vector<ProtectorRe
                                      Attempt& attempt) {
   attempt.hashings = 0;
   attempt.untried.clear();
+  const auto keep = [this](const ProtectorRecord& record, ProtectorKey key, Method with) {
+    const auto [entry, added] =
+        open_.insert_or_assign(record.summary.id, OpenProtector{record, std::move(key), with});
+    return &entry->second;
+  };
+  // Before anything is hashed, and for all candidates: it costs next to nothing.
   for (const ProtectorRecord& record : candidates) {
-    if (std::optional<ProtectorKey> key = try_record(known, record, attempt)) {
-      const auto [entry, added] =
-          open_.insert_or_assign(record.summary.id, OpenProtector{record, std::move(*key)});
-      return &entry->second;
+    if (!known.recovery_key.key) break;
+    if (std::optional<ProtectorKey> key = try_recovery_key(*known.recovery_key.key, record)) {
+      return keep(record, std::move(*key), Method::recovery_key);
+    }
+  }
+  for (const ProtectorRecord& record : candidates) {
+    if (std::optional<Opened> opened = try_record(known, record, attempt)) {
+      return keep(record, std::move(opened->key), opened->with);
     }
   }
   return nullptr;
@@ -186,13 +210,14 @@ const OpenProtector& Opener::open_any(const ReadProtectors& read, const std::str
   require_some_within_limits(candidates, target);
   SecretProvider::Request request{target, methods_of(candidates), 0};
   // Nobody knows what an unreadable one opens with: no kind of secret is out of place.
-  if (read.unreadable) request.ways = {Method::passphrase, Method::raw_key};
-  bool raw_key = false;
+  if (read.unreadable) {
+    request.ways = {Method::passphrase, Method::raw_key, Method::recovery_key};
+  }
   while (std::optional<Secret> secret = provider_.existing(request)) {
-    raw_key = secret->kind == Source::raw_key;
-    known_.push_back({std::move(*secret), {}});
-    if (const OpenProtector* opened = try_all(known_.back(), candidates, attempt)) return *opened;
+    Known& known = learn(std::move(*secret));
+    if (const OpenProtector* opened = try_all(known, candidates, attempt)) return *opened;
     ++request.wrong_so_far;
+    request.fault = fault_of(known.secret, known.recovery_key);
   }
   if (!attempt.untried.empty()) {
     throw Error(Errc::ambiguous, "more than " + std::to_string(kMaxHashings) +
@@ -208,14 +233,23 @@ const OpenProtector& Opener::open_any(const ReadProtectors& read, const std::str
   if (!known_.empty() && is_newer_login_password(known_.back().secret, candidates)) {
     throw still_previous_password(target);
   }
-  throw Error(Errc::wrong_key,
-              std::string(raw_key ? "wrong key for " : "wrong passphrase for ") + printable(target))
-      .with_path(target);
+  throw wrong_key(target);
+}
+
+Error Opener::wrong_key(const std::string& target) const {
+  std::string what = "wrong passphrase";
+  std::string fault;
+  if (!known_.empty()) {
+    what = wrong_secret(known_.back().secret, known_.back().recovery_key);
+    fault = fault_of(known_.back().secret, known_.back().recovery_key);
+  }
+  what += " for " + printable(target) + (fault.empty() ? "" : ": " + fault);
+  return Error(Errc::wrong_key, what).with_path(target);
 }
 
 bool Opener::is_newer_login_password(const Secret& secret,
                                      const std::vector<ProtectorRecord>& candidates) const {
-  if (secret.kind == Source::raw_key) return false;
+  if (secret.kind == Source::raw_key || secret.recovery_key) return false;
   // Whose password it may be says the caller, never a record alone: it may come from a stranger.
   const LoginUser user = login_user(context_.user_without_path());
   const bool hers = std::any_of(
@@ -233,7 +267,12 @@ bool Opener::is_newer_login_password(const Secret& secret,
 std::optional<ProtectorKey> Opener::try_known(const ProtectorRecord& record) {
   Attempt attempt{.unlimited = true};
   for (Known& known : known_) {
-    if (std::optional<ProtectorKey> key = try_record(known, record, attempt)) return key;
+    if (known.recovery_key.key) {
+      if (auto key = try_recovery_key(*known.recovery_key.key, record)) return key;
+    }
+    if (std::optional<Opened> opened = try_record(known, record, attempt)) {
+      return std::move(opened->key);
+    }
   }
   return std::nullopt;
 }
@@ -251,7 +290,16 @@ std::optional<Secret> Opener::known_secret(const ProtectorRecord& record) {
   return std::nullopt;
 }
 
-void Opener::remember(Secret secret) { known_.push_back({std::move(secret), {}}); }
+Opener::Known& Opener::learn(Secret secret) {
+  RecoveryKeyReading reading;
+  if (secret.kind != Source::raw_key || secret.recovery_key) {
+    reading = read_recovery_key(secret.bytes.view());
+  }
+  known_.push_back({std::move(secret), std::move(reading), {}});
+  return known_.back();
+}
+
+void Opener::remember(Secret secret) { learn(std::move(secret)); }
 
 OpenProtector make_protector(const Secret& secret, const std::string& name, const KdfCosts& costs) {
   OpenProtector protector{ProtectorRecord{}, random_key<ProtectorKey>()};

@@ -145,6 +145,8 @@ void remove_under_lock(const Context& context, const NamedProtector& place,
       const std::optional<PolicyRecord> record = place.store.policy(policy.key_identifier);
       if (!record) continue;
       const bool stays = take_way(place.store, lock, *record, place.id);
+      context.explain((stays ? "wrote the record of policy " : "removed the record of policy ") +
+                      policy.key_identifier.hex());
       (stays ? result.taken_from : result.removed_policies).push_back(policy.key_identifier);
     } catch (const Error& error) {
       const bool damaged = error.code() == Errc::corrupt_metadata ||

@@ -104,7 +104,7 @@ class Update {
 };
 
 OpenProtector copy_of(const OpenProtector& open) {
-  return {open.record, ProtectorKey(SecretBytes(open.key.view()))};
+  return {open.record, ProtectorKey(SecretBytes(open.key.view())), open.opened_with};
 }
 
 std::vector<ProtectorId> ids_of(const std::vector<ProtectorSummary>& protectors) {

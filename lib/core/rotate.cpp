@@ -61,12 +61,13 @@ class Rotation {
       throw Error(Errc::usage,
                   "this needs the protector's own secret: a recovery key cannot make a new one");
     }
-    require_readable_policies();
+    require_movable_policies(open);
     determine(open);
     const std::vector<Place> others = find_other_places();
     context_.throw_if_interrupted();
     if (!write_first()) return std::nullopt;
     std::vector<bool> written;
+    written.reserve(others.size());
     for (const Place& other : others) written.push_back(move_elsewhere(other));
     context_.throw_if_interrupted();
     if (!finish_chosen()) return std::nullopt;
@@ -77,7 +78,8 @@ class Rotation {
   }
 
  private:
-  void require_readable_policies() const {
+  /// Nothing is begun that could not be finished here.
+  void require_movable_policies(const OpenProtector& open) const {
     const Listing<PolicySummary> all = chosen_.store.policies();
     for (const DamagedRecord& damaged : all.damaged) {
       throw Error(damaged.code,
@@ -86,7 +88,9 @@ class Rotation {
           .with_path(damaged.file);
     }
     for (const PolicySummary& policy : all.records) {
-      if (needs(policy, chosen_.id)) static_cast<void>(chosen_.store.policy(policy.key_identifier));
+      if (!needs(policy, chosen_.id)) continue;
+      const std::optional<PolicyRecord> record = chosen_.store.policy(policy.key_identifier);
+      if (record) static_cast<void>(unlock_policy({*record}, open));
     }
   }
 
@@ -147,12 +151,23 @@ class Rotation {
         const std::optional<UserStore> store = filesystem.store(chosen_.store.user());
         const auto copy = store ? store->protector(open.record.summary.id) : std::nullopt;
         const auto mark = copy ? parse_rotation_mark(copy->summary.name) : std::nullopt;
-        if (mark) return mark->previous;
+        if (mark && !is_relied_on_here(mark->previous)) return mark->previous;
       } catch (const Error& error) {
         if (error.code() == Errc::interrupted) throw;
       }
     }
     return std::nullopt;
+  }
+
+  /// Names are not authenticated: a rotation that is finished here has left nothing of the old one,
+  /// and whatever is still here was not meant.
+  [[nodiscard]] bool is_relied_on_here(const ProtectorId& id) const {
+    const std::vector<ProtectorSummary> protectors = chosen_.store.protectors().records;
+    const std::vector<PolicySummary> policies = chosen_.store.policies().records;
+    return std::any_of(protectors.begin(), protectors.end(),
+                       [&id](const ProtectorSummary& protector) { return protector.id == id; }) ||
+           std::any_of(policies.begin(), policies.end(),
+                       [&id](const PolicySummary& policy) { return needs(policy, id); });
   }
 
   std::vector<Filesystem> other_filesystems() const {
@@ -243,6 +258,7 @@ class Rotation {
     bool complete = all.damaged.empty();
     for (const PolicySummary& policy : all.records) {
       if (!needs(policy, old_id_)) continue;
+      context_.throw_if_interrupted();
       // Another loop over independent records.
       try {
         complete = move_policy(store, lock, policy.key_identifier) && complete;
@@ -264,6 +280,7 @@ class Rotation {
     drop_way(policy.record, old_id_);
     add_way(policy, *new_);
     store.write(lock, policy.record);
+    context_.explain("wrote the record of policy " + key.hex());
     moved_.insert(key);
     return true;
   }
@@ -280,7 +297,7 @@ class Rotation {
       const ProtectorRecord fresh = named_for(place);
       if (!place.store.protector(fresh.summary.id)) place.store.write(lock, fresh);
       if (!move_policies(place.store, lock)) return false;
-      place.store.remove(lock, old_id_);
+      remove_old(place.store, lock);
       return true;
     } catch (const Error& error) {
       if (error.code() == Errc::interrupted) throw;
@@ -308,10 +325,15 @@ class Rotation {
       throw Error(Errc::corrupt_metadata,
                   "a policy could not be moved to the new protector: the old one stays beside it");
     }
-    chosen_.store.remove(lock, old_id_);
-    context_.explain("removed the record of protector " + old_id_.hex());
+    remove_old(chosen_.store, lock);
     take_name(chosen_.store, lock);
     return true;
+  }
+
+  /// Only what was proven to be the old one: a name alone removes nothing.
+  void remove_old(const UserStore& store, const UserStore::Lock& lock) const {
+    if (!old_ || !store.remove(lock, old_id_)) return;
+    context_.explain("removed the record of protector " + old_id_.hex());
   }
 
   void take_name(const UserStore& store, const UserStore::Lock& lock) const {

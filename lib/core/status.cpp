@@ -12,11 +12,6 @@
 namespace fscryptctl {
 namespace {
 
-bool opens_with_recovery_key(const ProtectorSummary& protector) {
-  return std::any_of(protector.ways.begin(), protector.ways.end(),
-                     [](const auto& way) { return way.method == Method::recovery_key; });
-}
-
 bool any_recovery_key(const Protectors& protectors) {
   return std::any_of(protectors.begin(), protectors.end(),
                      [](const auto& protector) { return protector->has_recovery_key(); });
@@ -196,19 +191,9 @@ void look_up_records(Context& context, const Filesystem& filesystem, const KeyId
   status.directory->damaged = !status.damaged.empty() && status.directory->protectors.empty();
 }
 
-bool is_mount_point(const Context& context, const std::string& path) {
-  const NamedFile file = open_named(path);
-  const Mount* mount = find_mount(context.mounts, file.info.mount_id);
-  if (mount == nullptr) return false;
-  const UniqueFd root(::open(mount->mount_point.c_str(), O_PATH | O_CLOEXEC));
-  if (!root) return false;
-  const FileInfo info = file_info(root.get());
-  return info.inode == file.info.inode && info.mount_id == file.info.mount_id;
-}
-
 }  // namespace
 
-bool ProtectorStatus::has_recovery_key() const { return opens_with_recovery_key(summary); }
+bool ProtectorStatus::has_recovery_key() const { return summary.has_recovery_key(); }
 
 bool DirectoryStatus::has_recovery_key() const { return any_recovery_key(protectors); }
 

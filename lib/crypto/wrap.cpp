@@ -30,6 +30,12 @@ class ContextWriter {
     append(value, 8);
     return *this;
   }
+  ContextWriter& options(const EncryptionOptions& options) {
+    return integer(static_cast<std::uint64_t>(options.contents))
+        .integer(static_cast<std::uint64_t>(options.filenames))
+        .integer(policy_flags(options))
+        .integer(options.log2_data_unit_size);
+  }
   ContextWriter& kdf(const std::optional<Argon2id>& kdf) {
     if (!kdf) {
       return text("none").integer(0).integer(0).integer(0).integer(0).field(ByteView{});
@@ -117,7 +123,6 @@ Bytes context_bytes(const ProtectorKeyContext& context) {
 }
 
 Bytes context_bytes(const PolicyKeyContext& context) {
-  const EncryptionOptions& options = context.options;
   return ContextWriter()
       .text(kLabel)
       .text("policy-key")
@@ -125,11 +130,21 @@ Bytes context_bytes(const PolicyKeyContext& context) {
       .field(context.protector.bytes)
       .integer(0)
       .kdf(std::nullopt)
-      .integer(static_cast<std::uint64_t>(options.contents))
-      .integer(static_cast<std::uint64_t>(options.filenames))
-      .integer(policy_flags(options))
-      .integer(options.log2_data_unit_size)
+      .options(context.options)
       .field(context.operation ? ByteView(context.operation->bytes) : ByteView{})
+      .take();
+}
+
+Bytes context_bytes(const SharedKeyContext& context) {
+  return ContextWriter()
+      .text(kLabel)
+      .text("shared-policy-key")
+      .field(context.policy.bytes)
+      .text("share-code")
+      .integer(0)
+      .kdf(std::nullopt)
+      .options(context.options)
+      .field(ByteView{})
       .take();
 }
 
@@ -151,6 +166,18 @@ std::optional<ProtectorKey> unwrap(const WrappingKey& wrapping_key,
 }
 
 std::optional<PolicyKey> unwrap(const ProtectorKey& wrapping_key, const PolicyKeyContext& context,
+                                const WrappedKey& wrapped) {
+  auto key = unwrap_bytes<PolicyKey>(wrapping_key.view(), context_bytes(context), wrapped);
+  if (key && key_identifier_of(key->view()) != context.policy) return std::nullopt;
+  return key;
+}
+
+WrappedKey wrap(const WrappingKey& wrapping_key, const SharedKeyContext& context,
+                const PolicyKey& key) {
+  return wrap_bytes(wrapping_key.view(), context_bytes(context), key.view());
+}
+
+std::optional<PolicyKey> unwrap(const WrappingKey& wrapping_key, const SharedKeyContext& context,
                                 const WrappedKey& wrapped) {
   auto key = unwrap_bytes<PolicyKey>(wrapping_key.view(), context_bytes(context), wrapped);
   if (key && key_identifier_of(key->view()) != context.policy) return std::nullopt;

@@ -240,4 +240,25 @@ std::vector<Identity> MetadataRoot::users() const {
   return users;
 }
 
+Strays MetadataRoot::strays(std::size_t limit) const {
+  const ActAsOwner acting(trusted_owner_);
+  const uid_t unmapped = overflow_uid();
+  Strays strays;
+  for (const std::string& name : directory_names(users_fd(), kMaxEntries).names) {
+    const std::optional<uid_t> uid = uid_from_name(name);
+    const bool possible = uid && *uid != unmapped;
+    if (possible && owner_of_entry(users_fd(), name, *uid)) continue;
+    if (strays.entries.size() == limit) {
+      strays.complete = false;
+      break;
+    }
+    strays.entries.push_back({std::string(kUsersName) + '/' + name,
+                              possible ? StrayEntry::Kind::squatted : StrayEntry::Kind::foreign,
+                              possible ? *uid : 0});
+  }
+  std::sort(strays.entries.begin(), strays.entries.end(),
+            [](const StrayEntry& a, const StrayEntry& b) { return a.file < b.file; });
+  return strays;
+}
+
 }  // namespace fscryptctl

@@ -52,6 +52,11 @@ bool is_hashed(Method method) noexcept {
   return method == Method::passphrase || method == Method::login;
 }
 
+bool ProtectorSummary::has_recovery_key() const {
+  return std::any_of(ways.begin(), ways.end(),
+                     [](const Way& way) { return way.method == Method::recovery_key; });
+}
+
 std::vector<ProtectorSummary::Way> ways_of(const std::vector<ProtectorWrapping>& wrappings) {
   std::vector<ProtectorSummary::Way> ways;
   ways.reserve(wrappings.size());

@@ -21,8 +21,8 @@ bool consume(std::string_view& text, std::string_view prefix) {
   return true;
 }
 
-// The first bytes say what a record is, so that a later format can be told from damage whatever
-// else it changes.
+}  // namespace
+
 void require_known_format(std::string_view text, std::string_view kind) {
   const bool known_start =
       consume(text, "---\nformat: fscryptctl-") && consume(text, kind) && consume(text, "-");
@@ -31,12 +31,10 @@ void require_known_format(std::string_view text, std::string_view kind) {
   if (!known_start || end == std::string_view::npos || number.empty() ||
       number.size() > kMaxVersionDigits || number.front() == '0' ||
       !std::all_of(number.begin(), number.end(), is_digit)) {
-    throw yaml::corrupt("the text does not begin as a record of its kind");
+    throw yaml::corrupt("the text does not begin as one of its kind");
   }
-  if (number != "1") throw Error(Errc::newer_format, "the record's format is not known");
+  if (number != "1") throw Error(Errc::newer_format, "the format is not known");
 }
-
-}  // namespace
 
 RecordDocuments split_record(std::string_view text, std::string_view kind) {
   require_known_format(text, kind);

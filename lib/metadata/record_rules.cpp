@@ -37,25 +37,6 @@ std::optional<unsigned> digits(std::string_view text) {
   return value;
 }
 
-// "2026-11-22T10:11:12Z", a time that exists.
-bool valid_time(std::string_view text) {
-  constexpr std::string_view kShape = "dddd-dd-ddTdd:dd:ddZ";
-  if (text.size() != kShape.size()) return false;
-  for (std::size_t i = 0; i < kShape.size(); ++i) {
-    if (kShape[i] != 'd' && kShape[i] != text[i]) return false;
-  }
-  const auto year = digits(text.substr(0, 4));
-  const auto month = digits(text.substr(5, 2));
-  const auto day = digits(text.substr(8, 2));
-  const auto hour = digits(text.substr(11, 2));
-  const auto minute = digits(text.substr(14, 2));
-  const auto second = digits(text.substr(17, 2));
-  if (!year || !month || !day || !hour || !minute || !second) return false;
-  const std::chrono::year_month_day date{std::chrono::year(static_cast<int>(*year)),
-                                         std::chrono::month(*month), std::chrono::day(*day)};
-  return date.ok() && *hour < 24 && *minute < 60 && *second < 60;
-}
-
 bool valid_machine_id(std::string_view text) {
   const std::optional<Bytes> raw = from_hex(text);
   return raw && raw->size() == kMachineIdSize;
@@ -114,6 +95,24 @@ bool repeats_generation(const ProtectorRecord& record) {
 }
 
 }  // namespace
+
+bool valid_time(std::string_view text) {
+  constexpr std::string_view kShape = "dddd-dd-ddTdd:dd:ddZ";
+  if (text.size() != kShape.size()) return false;
+  for (std::size_t i = 0; i < kShape.size(); ++i) {
+    if (kShape[i] != 'd' && kShape[i] != text[i]) return false;
+  }
+  const auto year = digits(text.substr(0, 4));
+  const auto month = digits(text.substr(5, 2));
+  const auto day = digits(text.substr(8, 2));
+  const auto hour = digits(text.substr(11, 2));
+  const auto minute = digits(text.substr(14, 2));
+  const auto second = digits(text.substr(17, 2));
+  if (!year || !month || !day || !hour || !minute || !second) return false;
+  const std::chrono::year_month_day date{std::chrono::year(static_cast<int>(*year)),
+                                         std::chrono::month(*month), std::chrono::day(*day)};
+  return date.ok() && *hour < 24 && *minute < 60 && *second < 60;
+}
 
 bool valid_user_hint(std::string_view user) {
   return !user.empty() && user.size() <= kMaxNameSize && is_utf8(user) &&

@@ -96,6 +96,20 @@ class RecordDirectory {
     return static_cast<bool>(fd_);
   }
 
+  /// Adds what is no record.
+  void find_strays(Strays& strays, std::size_t limit) const {
+    const DirectoryNames found = directory_names(fd_.get(), UserStore::kNoLimit);
+    std::size_t count = 0;
+    for (const std::string& name : found.names) {
+      if (id_from_file_name<Id>(name)) continue;
+      if (count++ == limit) {
+        strays.complete = false;
+        return;
+      }
+      strays.entries.push_back({path_ + '/' + name, StrayEntry::Kind::foreign, uid_});
+    }
+  }
+
   void provide() {
     with_error_path(path_, [&] {
       const bool durable =
@@ -125,6 +139,18 @@ class RecordDirectory {
     return read_as(
         id, [](std::string_view text) { return Kind<Record>::parse(text); },
         [](const Record& record) { return Kind<Record>::id(record.summary); });
+  }
+
+  /// The text of a record that is right.
+  [[nodiscard]] std::optional<std::string> read_text(const Id& id) const {
+    auto both = read_as(
+        id,
+        [](std::string_view text) {
+          return std::pair(std::string(text), Kind<Record>::parse(text).summary);
+        },
+        [](const auto& parsed) { return Kind<Record>::id(parsed.second); });
+    if (!both) return std::nullopt;
+    return std::move(both->first);
   }
 
   void write(const Record& record) const {
@@ -221,6 +247,15 @@ std::optional<Record> read_record(int user_directory, Identity user,
 }
 
 template <class Record>
+std::optional<std::string> read_record_text(int user_directory, Identity user,
+                                            const typename Kind<Record>::Id& id) {
+  const ActAs acting(user);
+  RecordDirectory<Record> directory(user_directory, user.uid);
+  if (!directory.open()) return std::nullopt;
+  return directory.read_text(id);
+}
+
+template <class Record>
 void write_record(int user_directory, Identity user, const Record& record) {
   const ActAs acting(user);
   RecordDirectory<Record> directory(user_directory, user.uid);
@@ -233,6 +268,17 @@ bool remove_record(int user_directory, Identity user, const typename Kind<Record
   const ActAs acting(user);
   RecordDirectory<Record> directory(user_directory, user.uid);
   return directory.open() && directory.remove(id);
+}
+
+template <class Record>
+void find_strays(int user_directory, uid_t uid, Strays& strays, std::size_t limit) {
+  RecordDirectory<Record> directory(user_directory, uid);
+  // One that is not to be trusted is a finding of the listing.
+  try {
+    if (directory.open()) directory.find_strays(strays, limit);
+  } catch (const Error& error) {
+    if (error.code() != Errc::untrusted_metadata) throw;
+  }
 }
 
 /// What an interrupted writer left: a file, or, of a trial of the ciphers, a directory with an
@@ -402,6 +448,35 @@ std::optional<PolicyRecord> UserStore::policy(const KeyIdentifier& id) const {
 
 std::optional<ProtectorRecord> UserStore::protector(const ProtectorId& id) const {
   return read_record<ProtectorRecord>(directory_.get(), user_, id);
+}
+
+std::optional<std::string> UserStore::policy_text(const KeyIdentifier& id) const {
+  return read_record_text<PolicyRecord>(directory_.get(), user_, id);
+}
+
+std::optional<std::string> UserStore::protector_text(const ProtectorId& id) const {
+  return read_record_text<ProtectorRecord>(directory_.get(), user_, id);
+}
+
+Strays UserStore::strays(std::size_t limit) const {
+  const ActAs acting(user_);
+  Strays strays;
+  const std::string path = user_path(user_.uid);
+  const DirectoryNames own = directory_names(directory_.get(), limit);
+  strays.complete = own.complete;
+  for (const std::string& name : own.names) {
+    if (name == Kind<PolicyRecord>::kDirectory || name == Kind<ProtectorRecord>::kDirectory)
+      continue;
+    const bool leftover = name.starts_with(kTemporaryPrefix);
+    strays.entries.push_back({path + '/' + name,
+                              leftover ? StrayEntry::Kind::leftover : StrayEntry::Kind::foreign,
+                              user_.uid});
+  }
+  find_strays<PolicyRecord>(directory_.get(), user_.uid, strays, limit);
+  find_strays<ProtectorRecord>(directory_.get(), user_.uid, strays, limit);
+  std::sort(strays.entries.begin(), strays.entries.end(),
+            [](const StrayEntry& a, const StrayEntry& b) { return a.file < b.file; });
+  return strays;
 }
 
 UserStore::Lock UserStore::lock(const std::function<void()>& while_waiting,

@@ -1,8 +1,6 @@
 #include "fscryptctl/metadata/yaml_codec.h"
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -10,8 +8,8 @@
 #include "fscryptctl/base/bytes.h"
 #include "fscryptctl/base/encryption_options.h"
 #include "fscryptctl/base/error.h"
-#include "fscryptctl/crypto/base64.h"
 #include "fscryptctl/metadata/record_rules.h"
+#include "record_fields.h"
 #include "record_layout.h"
 #include "record_lines.h"
 #include "strict_yaml.h"
@@ -24,64 +22,7 @@ using yaml::Fields;
 using yaml::Node;
 
 constexpr std::string_view kWrapAlgorithm = "fscryptctl-wrap-1";
-constexpr std::uint64_t kMaxU32 = std::numeric_limits<std::uint32_t>::max();
 constexpr std::uint64_t kMaxU64 = std::numeric_limits<std::uint64_t>::max();
-constexpr std::uint64_t kMinDataUnitSize = 512;
-constexpr std::uint64_t kMaxDataUnitSize = 65536;
-
-// A name that this program does not know. Whether it is damage or a later program's cannot be told.
-Error unknown(const std::string& what) {
-  return {Errc::newer_format, "the " + what + " is not known"};
-}
-
-template <class Value>
-Value known(std::optional<Value> value, const std::string& what) {
-  if (!value) throw unknown(what);
-  return *value;
-}
-
-template <class Id>
-Id read_identifier(const Node& node) {
-  const std::optional<Id> id = Id::from_hex(yaml::plain(node));
-  if (!id) throw corrupt("an identifier is malformed");
-  return *id;
-}
-
-Bytes read_bytes(const Node& node, std::size_t size) {
-  std::optional<Bytes> bytes = from_hex(yaml::plain(node));
-  if (!bytes || bytes->size() != size) throw corrupt("a byte string is malformed");
-  return std::move(*bytes);
-}
-
-template <std::size_t N>
-std::array<std::uint8_t, N> read_array(const Node& node) {
-  const Bytes bytes = read_bytes(node, N);
-  std::array<std::uint8_t, N> result{};
-  std::copy(bytes.begin(), bytes.end(), result.begin());
-  return result;
-}
-
-std::uint32_t read_u32(const Node& node) {
-  return static_cast<std::uint32_t>(yaml::integer(node, 0, kMaxU32));
-}
-
-// yaml-cpp turns escapes into UTF-8; what it made is checked and not trusted.
-std::string read_text(const Node& node) {
-  const std::string& text = yaml::quoted(node);
-  if (text.empty() || !is_utf8(text)) throw corrupt("a text is malformed");
-  return text;
-}
-
-std::string read_path(const Node& node) {
-  if (node.kind != Node::Kind::map) return read_text(node);
-  Fields fields(node);
-  const std::optional<Bytes> bytes = base64_decode(yaml::quoted(fields.required("base64")));
-  fields.finish();
-  if (!bytes) throw corrupt("a path is malformed");
-  std::string path(bytes->begin(), bytes->end());
-  if (is_utf8(path)) throw corrupt("a path is encoded without need");
-  return path;
-}
 
 void require_algorithm(Fields& fields) {
   if (yaml::plain(fields.required("algorithm")) != kWrapAlgorithm) {
@@ -99,12 +40,6 @@ std::optional<KdfCosts> read_costs(Fields& fields) {
   if (kdf != "argon2id") throw unknown("kdf");
   return KdfCosts{read_u32(fields.required("passes")), read_u32(fields.required("memory_kib")),
                   read_u32(fields.required("lanes"))};
-}
-
-WrappedKey read_wrapped_key(Fields& fields, std::size_t key_size) {
-  return {read_array<32>(fields.required("salt")),
-          read_bytes(fields.required("ciphertext"), key_size),
-          read_array<32>(fields.required("mac"))};
 }
 
 // --- protectors
@@ -181,40 +116,6 @@ PolicySummary read_policy_summary(const Node& document) {
   }
   fields.finish();
   return summary;
-}
-
-void read_flag(const std::string& name, EncryptionOptions& options) {
-  bool* flag = nullptr;
-  if (name == "DIRECT_KEY") flag = &options.direct_key;
-  if (name == "IV_INO_LBLK_64") flag = &options.iv_ino_lblk_64;
-  if (name == "IV_INO_LBLK_32") flag = &options.iv_ino_lblk_32;
-  if (flag == nullptr) throw unknown("flag");
-  if (*flag) throw corrupt("a flag stands there twice");
-  *flag = true;
-}
-
-unsigned read_log2_data_unit_size(const Node& node) {
-  const std::uint64_t size = yaml::integer(node, 0, kMaxDataUnitSize);
-  if (size == 0) return 0;
-  // A size of 1 would have the logarithm 0, which means the default.
-  if (size < kMinDataUnitSize || !std::has_single_bit(size)) {
-    throw corrupt("the data unit size is invalid");
-  }
-  return static_cast<unsigned>(std::countr_zero(size));
-}
-
-EncryptionOptions read_options(Fields& fields) {
-  EncryptionOptions options;
-  options.contents =
-      known(contents_mode_from_name(yaml::plain(fields.required("contents"))), "contents mode");
-  options.filenames =
-      known(filenames_mode_from_name(yaml::plain(fields.required("filenames"))), "filenames mode");
-  options.padding_bytes = read_u32(fields.required("padding"));
-  for (const Node& flag : yaml::list(fields.required("flags"))) {
-    read_flag(yaml::plain(flag), options);
-  }
-  options.log2_data_unit_size = read_log2_data_unit_size(fields.required("data_unit_size"));
-  return options;
 }
 
 PolicyWrapping read_policy_wrapping(const Node& node) {

@@ -48,6 +48,7 @@ TEST_CASE("the reasons that scripts rely on keep their names and codes") {
       {Errc::not_a_directory, "usage", "not_a_directory"},
       {Errc::filesystem_root, "usage", "filesystem_root"},
       {Errc::wrong_key, "wrong_key", "wrong_key"},
+      {Errc::stale_copy, "wrong_key", "stale_copy"},
       {Errc::previous_login_password, "wrong_key", "previous_login_password"},
       {Errc::no_such_path, "not_found", "path"},
       {Errc::no_such_user, "not_found", "user"},
@@ -73,6 +74,9 @@ TEST_CASE("the reasons that scripts rely on keep their names and codes") {
       {Errc::already_encrypted, "refused", "already_encrypted"},
       {Errc::in_use, "refused", "in_use"},
       {Errc::kdf_limit, "refused", "kdf_limit"},
+      {Errc::exists, "refused", "exists"},
+      {Errc::conflict, "refused", "conflict"},
+      {Errc::recovery_key_exists, "refused", "recovery_key_exists"},
       {Errc::unexpected, "unexpected", "unexpected"},
       {Errc::interrupted, "interrupted", "interrupted"},
   }));

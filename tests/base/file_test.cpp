@@ -427,6 +427,23 @@ TEST_CASE("writing replaces a symlink, not what it leads to") {
   CHECK(fs::symlink_status(scratch.at("file")).type() == fs::file_type::regular);
 }
 
+TEST_CASE("a new file takes the place of nothing") {
+  const Scratch scratch;
+  const Umask umask(0);
+  const auto write = [&](const char* name) {
+    return failure([&] { write_new_file_durably(scratch.fd.get(), name, "text"); });
+  };
+  CHECK(write("file") == std::nullopt);
+  CHECK(scratch.get("file") == "text");
+  CHECK(mode_of(scratch.at("file")) == 0600);
+  scratch.put("precious", "precious");
+  fs::create_symlink("precious", scratch.at("link"));
+  fs::create_symlink("nothing", scratch.at("dangling"));
+  for (const char* name : {"precious", "link", "dangling"}) CHECK(write(name) == Errc::exists);
+  CHECK(scratch.get("precious") == "precious");
+  CHECK(scratch.names() == std::vector<std::string>{"dangling", "file", "link", "precious"});
+}
+
 TEST_CASE("a failed write leaves the old file and nothing else") {
   if (!can_mount()) return;
   const TemporaryDirectory directory;

@@ -40,10 +40,18 @@ std::optional<std::string> hint(Errc code, const std::string& path,
   return hint_for(Error(code, "message").with_path(path), context);
 }
 
+TEST_CASE("whoever gave a recovery key is not told of it", "[cmd][hints]") {
+  HintContext context = kUser;
+  context.recovery_key_tried = true;
+  CHECK_FALSE(hint(Errc::wrong_key, "/p", context));
+}
+
 TEST_CASE("hints name the next command", "[cmd][hints]") {
   CHECK(hint(Errc::not_enabled, "/home") == "sudo fscryptctl setup /home --enable-encryption");
   CHECK(hint(Errc::not_set_up, "/home") == "sudo fscryptctl setup /home");
   CHECK(hint(Errc::wrong_key, "/p") == "a recovery key is accepted here too");
+  CHECK(hint(Errc::previous_login_password, "/p") ==
+        "fscryptctl change-passphrase --protector login /p");
   CHECK(hint(Errc::files_in_use, "/p") ==
         "close it, then lock again; \"fscryptctl unlock /p\" undoes this");
   CHECK(hint(Errc::other_users, "/team") == "sudo fscryptctl lock --all-users /team");
@@ -61,6 +69,8 @@ TEST_CASE("root is not told to use sudo", "[cmd][hints]") {
   CHECK(hint(Errc::not_enabled, "/home", root) == "fscryptctl setup /home --enable-encryption");
   CHECK(hint(Errc::other_users, "/team", root) == "fscryptctl lock --all-users /team");
   CHECK(hint(Errc::permission, "/p", root) == std::nullopt);
+  CHECK(hint(Errc::corrupt_metadata, "") == "fscryptctl check");
+  CHECK(hint(Errc::conflict, "") == "--replace puts the backup's records in their place");
 }
 
 TEST_CASE("who forgot the passphrase of an unlocked directory is told how to save the files",
@@ -107,6 +117,7 @@ const std::vector<Errc> kAll = {
     Errc::not_a_directory,
     Errc::filesystem_root,
     Errc::wrong_key,
+    Errc::stale_copy,
     Errc::previous_login_password,
     Errc::no_such_path,
     Errc::no_such_user,
@@ -132,6 +143,9 @@ const std::vector<Errc> kAll = {
     Errc::already_encrypted,
     Errc::in_use,
     Errc::kdf_limit,
+    Errc::exists,
+    Errc::conflict,
+    Errc::recovery_key_exists,
     Errc::unexpected,
     Errc::interrupted,
 };

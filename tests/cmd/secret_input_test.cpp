@@ -133,6 +133,71 @@ TEST_CASE("a given secret is tried once", "[cmd][secrets]") {
   CHECK(shown(run.existing({Method::login}, "/other")) == "none");
 }
 
+TEST_CASE("a recovery key file holds a key and explanations", "[cmd][secrets][recovery]") {
+  Files files;
+  const auto given = [&files](const std::string& contents) {
+    SecretOptions options;
+    options.recovery_key_file = files.make("r", contents);
+    Run run(options);
+    const std::optional<Secret> secret = run.existing({Method::passphrase, Method::recovery_key});
+    REQUIRE(secret);
+    CHECK(secret->recovery_key);
+    return std::string(secret->bytes.view().begin(), secret->bytes.view().end());
+  };
+  CHECK(given("ABC-DEF\n") == "ABC-DEF\n");
+  CHECK(given("# made by\n#\n\nABC\nDEF\n# end") == "\nABC\nDEF\n");
+}
+
+TEST_CASE("a recovery key is handed out first, and whatever opens", "[cmd][secrets][recovery]") {
+  Files files;
+  SecretOptions options = with_passphrase(files.make("p", "secret\n"));
+  options.recovery_key_file = files.make("r", "KEY\n");
+  Run run(options);
+  CHECK(run.existing({Method::passphrase})->recovery_key);
+  CHECK(shown(run.existing({Method::passphrase})) == "passphrase secret");
+  CHECK(shown(run.existing({Method::passphrase})) == "none");
+
+  SecretOptions alone;
+  alone.recovery_key_file = files.path("r");
+  Run raw(alone);
+  CHECK(raw.existing({Method::raw_key})->recovery_key);
+  CHECK(shown(raw.existing({Method::raw_key})) == "none");
+}
+
+TEST_CASE("of standard input a recovery key takes its line, behind the other existing secrets",
+          "[cmd][secrets][recovery]") {
+  const std::string input = "secret\n# explanation\n\nKEY\nnew one\nrest\n";
+  CHECK(without_terminal(input, [] {
+          SecretOptions options;
+          options.passphrase_file = "-";
+          options.recovery_key_file = "-";
+          options.new_passphrase_file = "-";
+          Run run(options);
+          const Secret fresh = run.secrets.fresh(Source::passphrase, "/p");
+          const std::string first = shown(run.existing({Method::passphrase}));
+          const std::string second = shown(run.existing({Method::passphrase}));
+          return first + ";" + second + ";" +
+                 shown(Secret{fresh.kind, SecretBytes(fresh.bytes.view())}) + ";" +
+                 rest_of_standard_input();
+        }) == "passphrase KEY;passphrase secret;passphrase new one;rest\n");
+}
+
+TEST_CASE("a line of standard input opens what has a raw key and a recovery key",
+          "[cmd][secrets][recovery]") {
+  CHECK(without_terminal("KEY\n", [] {
+          Run run({});
+          return shown(run.existing({Method::raw_key, Method::recovery_key}));
+        }) == "passphrase KEY");
+}
+
+TEST_CASE("a recovery key is never a new secret", "[cmd][secrets][recovery]") {
+  Files files;
+  SecretOptions options = with_passphrase(files.make("p", "secret\n"));
+  options.recovery_key_file = files.make("r", "KEY\n");
+  Run run(options, Spelling::all_new);
+  CHECK(shown(run.secrets.fresh(Source::passphrase, "/p")) == "passphrase secret");
+}
+
 TEST_CASE("a passphrase opens login protectors too", "[cmd][secrets]") {
   Files files;
   Run run(with_passphrase(files.make("f", "secret\n")));

@@ -61,3 +61,41 @@ TEST_CASE("path hints are kept newest last, each once, sixteen at most") {
   CHECK(record.summary.paths.size() == kMaxPaths);
   CHECK(record.summary.paths.back() == "p19");
 }
+
+TEST_CASE("a way is added once, proven, and not beyond what fits") {
+  UnlockedPolicy policy = make_policy({});
+  for (std::uint8_t i = 0; i < kMaxProtectorsOfPolicy; ++i) add_way(policy, a_protector(i));
+  const PolicyRecord full = policy.record;
+  CHECK(full.summary.protectors.size() == kMaxProtectorsOfPolicy);
+  try {
+    add_way(policy, a_protector(99));
+    FAIL("it was added");
+  } catch (const Error& error) {
+    CHECK(error.code() == Errc::usage);
+  }
+  CHECK(policy.record == full);
+}
+
+TEST_CASE("a protector that a policy has already gets a new wrapping in its place") {
+  UnlockedPolicy policy = make_policy({});
+  const OpenProtector protector = a_protector(1);
+  add_way(policy, protector);
+  const PolicyRecord before = policy.record;
+  add_way(policy, protector);
+  CHECK(policy.record.summary == before.summary);
+  CHECK(policy.record.wrappings != before.wrappings);
+  CHECK(equal_secrets(unlock_policy({policy.record}, protector).key.secret(), policy.key.secret()));
+}
+
+TEST_CASE("a way that is taken away leaves the others") {
+  UnlockedPolicy policy = make_policy({});
+  const OpenProtector one = a_protector(1);
+  const OpenProtector two = a_protector(2);
+  add_way(policy, one);
+  add_way(policy, two);
+  CHECK(drop_way(policy.record, one.record.summary.id));
+  CHECK_FALSE(drop_way(policy.record, one.record.summary.id));
+  CHECK(policy.record.summary.protectors == std::vector{two.record.summary.id});
+  CHECK_THROWS_AS(unlock_policy({policy.record}, one), Error);
+  CHECK(equal_secrets(unlock_policy({policy.record}, two).key.secret(), policy.key.secret()));
+}

@@ -251,3 +251,18 @@ TEST_CASE("a protector is found by name, id, or the beginning of its id, in this
   CHECK(code_of([&] { (void)find_protector(all, "aaaa"); }) == Errc::ambiguous);
   CHECK(code_of([&] { (void)find_protector(all, "Mine"); }) == Errc::no_such_protector);
 }
+
+TEST_CASE("the secret that opened a protector can be used again, and no other one") {
+  Bench bench;
+  Prepared provider(passphrase("wrong"), passphrase("right"));
+  Opener opener(provider, bench.context);
+  const ProtectorRecord record = make_protector(passphrase("right"), "p", kCheap).record;
+  CHECK_FALSE(opener.known_secret(record));
+  (void)opener.open_any({{record}, std::nullopt}, "p", true);
+  const std::optional<Secret> secret = opener.known_secret(record);
+  REQUIRE(secret);
+  CHECK(secret->kind == Source::passphrase);
+  CHECK(equal_secrets(secret->bytes, passphrase("right").bytes));
+  CHECK_FALSE(opener.known_secret(make_protector(passphrase("third"), "q", kCheap).record));
+  CHECK(provider.asked == 2);
+}

@@ -14,6 +14,10 @@
 #include "../../lib/metadata/strict_yaml.h"
 #include "../metadata/same_tree.h"
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/crypto/digest.h"
+#include "fscryptctl/crypto/recovery_key.h"
+#include "fscryptctl/metadata/backup_codec.h"
+#include "fscryptctl/metadata/share_codec.h"
 #include "fscryptctl/metadata/yaml_codec.h"
 
 namespace {
@@ -63,6 +67,35 @@ void check_document(std::string_view document) {
   require(same_tree(ours, yaml::read_document(document)));
 }
 
+void check_backup(std::string_view text) {
+  const Backup backup = parse_backup(text);
+  require(emit(parse_backup(emit(backup))) == emit(backup));
+}
+
+void check_share(std::string_view text) {
+  const SharedPolicy shared = parse_share(text);
+  require(parse_share(emit(shared)) == shared);
+}
+
+/// The same with the digest that fits, so that what comes after it is tried, too.
+std::string with_digest(std::string_view text) {
+  std::string whole(text);
+  whole += "---\n";
+  const std::string digest = to_hex(sha256_of(as_bytes(whole)));
+  return whole + "sha256: " + digest + "\n";
+}
+
+// Whatever is taken for a recovery key is one, however it is spelled.
+void check_recovery_key(ByteView text) {
+  const RecoveryKeyReading reading = read_recovery_key(text);
+  require(reading.key.has_value() == reading.fault.empty());
+  if (!reading.key) return;
+  const SecretBytes written = write_recovery_key(*reading.key);
+  const RecoveryKeyReading again = read_recovery_key(written.view());
+  require(again.key && equal_secrets(again.key->secret(), reading.key->secret()));
+  require(fault_of_copy(*reading.key, text).empty());
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -77,5 +110,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   read([&] { (void)parse_protector_summary(text); });
   read([&] { check_policy(text); });
   read([&] { check_protector(text); });
+  read([&] { check_backup(text); });
+  read([&] { check_backup(with_digest(text)); });
+  read([&] { check_share(text); });
+  read([&] { check_share(with_digest(text)); });
+  check_recovery_key({data, size});
   return 0;
 }

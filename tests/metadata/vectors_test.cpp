@@ -14,6 +14,7 @@
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/crypto/base64.h"
 #include "fscryptctl/crypto/kdf.h"
+#include "fscryptctl/crypto/recovery_key.h"
 #include "fscryptctl/crypto/wrap.h"
 #include "fscryptctl/metadata/yaml_codec.h"
 
@@ -91,6 +92,11 @@ Secret secret_of(const Vector& vector) {
   if (const auto hex = vector.header("key")) {
     secret.key.emplace(SecretBytes(from_hex(*hex).value()));
   }
+  if (const auto text = vector.header("recovery-key")) {
+    const RecoveryKeyReading reading = read_recovery_key(as_bytes(*text));
+    CHECK(reading.key.has_value() == reading.fault.empty());
+    if (reading.key) secret.key.emplace(SecretBytes(reading.key->view()));
+  }
   return secret;
 }
 
@@ -145,7 +151,9 @@ std::string outcome_of(const Vector& vector) {
     check_reading(text, *protector, parse_protector_summary(text), parse_protector);
   }
   const Secret secret = secret_of(vector);
-  if (!secret.passphrase && !secret.key) return "ok";
+  if (!secret.passphrase && !secret.key) {
+    return vector.header("recovery-key") ? "wrong_key" : "ok";  // mistyped
+  }
 
   REQUIRE(protector);
   const std::optional<ProtectorKey> protector_key = open_protector(*protector, secret);

@@ -143,6 +143,22 @@ def test_a_password_changed_by_root_is_healed_at_the_next_login(private, disk, a
     assert not alice.opens(private, OLD)
 
 
+def test_a_recovery_key_heals_as_well(disk, alice, host):
+    (disk / "private").mkdir()
+    os.chown(disk / "private", alice.uid, alice.uid)
+    made = alice.run("encrypt", disk / "private", "--source", "login", "--recovery-key-output", "-",
+                     "--no-unlock", password=OLD)
+    key = next(line for line in made.stdout.splitlines() if line.count("-") >= 7)
+    set_password("alice", NEW)
+    mistyped = key[:-1] + ("0" if key[-1] != "0" else "1")
+    session = host().log_in(NEW, mistyped, key.strip())
+    assert session.questions().count(HAS_CHANGED) == 2
+    assert alice.unlocked(disk / "private") and alice.opens(disk / "private", NEW)
+    session.log_out()
+    assert host().log_in(NEW).questions() == ["Password: "]
+    assert alice.opens(disk / "private", key) and not alice.opens(disk / "private", OLD)
+
+
 def test_all_copies_are_healed_together(private, second_disk, alice, host):
     alice.encrypt(second_disk / "more")
     alice.run("lock", second_disk / "more")

@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 from conftest import NEW, OLD, PROGRAM, command, set_password
@@ -41,6 +43,31 @@ def test_the_second_directory_uses_the_same_protector(disk, second_disk, alice):
 def test_what_is_not_decided_is_refused_before_anything_changes(disk, alice, options, rc):
     done = alice.run("encrypt", disk / "new", "--create", *options, password=OLD, check=False)
     assert done.returncode == rc and not (disk / "new").exists()
+
+
+@pytest.fixture
+def keys():
+    """A place where anybody can write."""
+    directory = Path("/tmp/keys")
+    directory.mkdir()
+    directory.chmod(0o1777)
+    yield directory
+    shutil.rmtree(directory)
+
+
+def test_a_recovery_key_is_made_where_the_command_says(disk, alice, keys):
+    for name in ("a", "b"):
+        (disk / name).mkdir()
+        os.chown(disk / name, alice.uid, alice.uid)
+    alice.run("encrypt", disk / "a", "--source", "login", "--recovery-key-output", keys / "first",
+              password=OLD)
+    (protector,) = protectors(alice, disk)
+    assert protector["recovery_key"] is True
+    alice.run("unlock", disk / "a", "--dry-run", "--recovery-key-file", keys / "first")
+    done = alice.run("encrypt", disk / "b", "--source", "login", "--recovery-key-output",
+                     keys / "other", password=OLD)
+    assert "had a recovery key already" in done.stderr and not (keys / "other").exists()
+    alice.run("unlock", disk / "b", "--dry-run", "--recovery-key-file", keys / "first")
 
 
 def test_a_password_that_is_not_the_login_password_is_refused(disk, alice):
@@ -154,7 +181,6 @@ def test_at_a_terminal_it_is_asked_for_once_and_may_be_mistyped(disk, alice, spa
 
 
 def test_two_at_once_make_one_protector(disk, alice):
-    import subprocess
     for name in ("a", "b", "c"):
         (disk / name).mkdir()
         os.chown(disk / name, alice.uid, alice.uid)

@@ -38,6 +38,8 @@ def read_vector(path):
 def secret_of(headers):
     if "key" in headers:
         return reader.Secret(key=bytes.fromhex(headers["key"]))
+    if "recovery-key" in headers:
+        return reader.Secret(key=reader.read_recovery_key(headers["recovery-key"])[0])
     if "passphrase-hex" in headers:
         return reader.Secret(passphrase=bytes.fromhex(headers["passphrase-hex"]))
     if "passphrase" in headers:
@@ -111,6 +113,16 @@ def test_the_key_is_printed_only_when_asked_for(worked_example):
 def test_a_wrong_passphrase_does_not_open_the_worked_example(worked_example):
     done = run_reader(*worked_example, secret=b"correct horse \n")
     assert (done.returncode, done.stdout) == (3, b"")
+
+
+def test_a_one_time_code_has_one_spelling_and_many_that_are_read():
+    code = bytes(0x11 * i for i in range(16))
+    text = "008J-4CT4-ANK7-F24S-NAXW-SQFE-ZZ5N-JCRF"  # as in tests/crypto/share_code_test.cpp
+    assert reader.write_share_code(code) == text
+    for spelling in (text, text.lower().replace("-", " "), text.replace("0", "o").replace("1", "l")):
+        assert reader.read_share_code(spelling) == code
+    for mistyped in (text[:-1], text + "0", text.replace("8", "9"), "", text[:-1] + "U"):
+        assert reader.read_share_code(mistyped) is None
 
 
 def test_a_file_under_another_identifier_is_refused(worked_example, tmp_path):

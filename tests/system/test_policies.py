@@ -219,6 +219,14 @@ def test_a_protector_taken_from_a_policy_stays_itself(disk, private, key, run, a
     assert take(private, "mine").rc == NOT_FOUND
 
 
+def test_a_protector_is_looked_up_where_it_is_said(disk, disk2, private, both, run, add, take, mine, other):
+    add(both, *new("other", mine, other))
+    run.ok(["protector", "rename", "mine", "renamed", "--mount", disk2])
+    assert take(both, "mine").rc == NOT_FOUND
+    assert take(both, "mine", "--mount", disk).rc == 0
+    assert protectors(run, both) == ["other"]
+
+
 def test_what_it_says_about_who_knew_the_secret(private, run, add, mine, other):
     add(private, *new("other", mine, other))
     result = run.ok(["policy", "remove-protector", private, "--protector", "mine"])
@@ -303,6 +311,7 @@ def test_a_protector_of_another_disk_is_copied(disk, disk2, private, run, add, m
     disk.unmount()
     assert opens(run, disk2 / "d", mine) and opens(run, disk2 / "d", other)
     disk.mount()
+    assert add(disk2 / "d", "--protector", "mine", "--mount", disk, "--passphrase-file", mine).json()["ok"]
     assert add(disk2 / "d", "--protector", f"{disk}:mine", "--passphrase-file", mine).json()["changed"] is False
 
 
@@ -325,8 +334,9 @@ def test_a_copy_left_behind_is_never_relied_on_and_heals(disk, disk2, private, b
             # The previous passphrase was given too, and opens the copy: nothing to add.
             assert result.rc in (0, WRONG_KEY) and not result.json()["changed"]
         else:
-            assert result.rc == WRONG_KEY, result
-            assert "change-passphrase" in result.json()["error"]["message"]
+            error = result.json()["error"]
+            assert result.rc == WRONG_KEY and error["reason"] == "stale_copy", result
+            assert "change-passphrase --protector" in error["hint"] and str(disk2) in error["hint"]
     assert not (disk2 / "new").exists()
     assert opens(run, both, mine) and not opens(run, both, other)
     # What is written where only the newer one is known leaves it and says so.
@@ -389,6 +399,7 @@ def test_noting_it_never_fails_or_delays_an_unlock(disk, private, run, mine, bac
     run.ok(["unlock", disk / "moved", "--passphrase-file", mine], timeout=5)
     run.ok(["lock", disk / "moved"])
     holder.kill()
+    holder.wait()
     disk.unmount()
     disk.mount("ro")
     run.ok(["unlock", disk / "moved", "--passphrase-file", mine])

@@ -26,7 +26,7 @@ _fscryptctl_users() {
 
 _fscryptctl_takes_value() {
   case $1 in
-    --config|--contents|--data-unit-size|--expect|--filenames|--kdf-lanes|--kdf-limit|--kdf-memory|--kdf-time|--key-file|--key-format|--mode|--mount|--name|--new-key-file|--new-passphrase-file|--padding|--passphrase-file|--policy|--protector|--source|--user|--wait) return 0 ;;
+    --code-file|--code-output|--config|--contents|--data-unit-size|--expect|--filenames|--kdf-lanes|--kdf-limit|--kdf-memory|--kdf-time|--key-file|--key-format|--mode|--mount|--name|--new-key-file|--new-passphrase-file|--output|--padding|--passphrase-file|--policy|--protector|--recovery-key-file|--recovery-key-output|--source|--user|--wait) return 0 ;;
   esac
   return 1
 }
@@ -50,6 +50,7 @@ _fscryptctl() {
     elif [[ -z $command ]]; then
       command=$word
       case $command in
+        protector|policy|recovery) family=1 ;;
       esac
     elif [[ -n $family ]]; then
       command+=" $word"
@@ -60,6 +61,8 @@ _fscryptctl() {
   done
   if [[ -n $option ]]; then
     case "$command $option" in
+      *' --code-file') _fscryptctl_files default ;;
+      *' --code-output') _fscryptctl_files default ;;
       *' --config') _fscryptctl_files default ;;
       *' --contents') _fscryptctl_words AES-256-XTS AES-128-CBC SM4-XTS Adiantum ;;
       *' --expect') _fscryptctl_words locked unlocked encrypted ;;
@@ -70,24 +73,46 @@ _fscryptctl() {
       *' --mount') _fscryptctl_files dirnames ;;
       *' --new-key-file') _fscryptctl_files default ;;
       *' --new-passphrase-file') _fscryptctl_files default ;;
+      *' --output') _fscryptctl_files default ;;
       *' --padding') _fscryptctl_words 4 8 16 32 ;;
       *' --passphrase-file') _fscryptctl_files default ;;
       'unlock --policy') : ;;
       *' --policy') _fscryptctl_files default ;;
-      *' --source') _fscryptctl_words passphrase raw-key ;;
+      *' --recovery-key-file') _fscryptctl_files default ;;
+      *' --recovery-key-output') _fscryptctl_files default ;;
+      'accept --source') _fscryptctl_words passphrase raw-key ;;
+      *' --source') _fscryptctl_words passphrase raw-key login ;;
       *' --user') _fscryptctl_users ;;
     esac
   elif [[ $typed == -* && -z $options_end ]]; then
     case $command in
       '') _fscryptctl_words "${everywhere[@]}" ;;
       'setup') _fscryptctl_words --all-users --enable-encryption --remove --recalibrate --kdf-time --kdf-memory --kdf-lanes "${everywhere[@]}" ;;
-      'encrypt') _fscryptctl_words --create --ensure --source --name --protector --policy --contents --filenames --padding --data-unit-size --direct-key --iv-ino-lblk-64 --iv-ino-lblk-32 --mode --no-unlock --no-recovery-key --passphrase-file --key-file --key-format --new-passphrase-file --new-key-file --mount --kdf-limit "${everywhere[@]}" ;;
-      'unlock') _fscryptctl_words --policy --protector --dry-run --passphrase-file --key-file --key-format --mount --kdf-limit "${everywhere[@]}" ;;
+      'encrypt') _fscryptctl_words --create --ensure --source --name --protector --policy --contents --filenames --padding --data-unit-size --direct-key --iv-ino-lblk-64 --iv-ino-lblk-32 --mode --no-unlock --passphrase-file --key-file --key-format --recovery-key-file --new-passphrase-file --new-key-file --recovery-key-output --no-recovery-key --mount --kdf-limit "${everywhere[@]}" ;;
+      'unlock') _fscryptctl_words --policy --protector --dry-run --passphrase-file --key-file --key-format --recovery-key-file --mount --kdf-limit "${everywhere[@]}" ;;
       'lock') _fscryptctl_words --all --all-users --wait "${everywhere[@]}" ;;
       'purge') _fscryptctl_words --all-users --wait "${everywhere[@]}" ;;
       'list') _fscryptctl_words --all-users "${everywhere[@]}" ;;
       'status') _fscryptctl_words --expect "${everywhere[@]}" ;;
-      'change-passphrase') _fscryptctl_words --protector --passphrase-file --key-file --key-format --new-passphrase-file --new-key-file --mount --kdf-limit "${everywhere[@]}" ;;
+      'change-passphrase') _fscryptctl_words --protector --passphrase-file --key-file --key-format --recovery-key-file --new-passphrase-file --new-key-file --mount --kdf-limit "${everywhere[@]}" ;;
+      'protector list') _fscryptctl_words --mount "${everywhere[@]}" ;;
+      'protector show') _fscryptctl_words --mount "${everywhere[@]}" ;;
+      'protector create') _fscryptctl_words --source --name --passphrase-file --key-file --key-format --recovery-key-file --new-passphrase-file --new-key-file "${everywhere[@]}" ;;
+      'protector verify') _fscryptctl_words --mount --passphrase-file --key-file --key-format --recovery-key-file --kdf-limit "${everywhere[@]}" ;;
+      'protector rename') _fscryptctl_words --mount "${everywhere[@]}" ;;
+      'protector change-kdf') _fscryptctl_words --mount --kdf-time --kdf-memory --kdf-lanes --passphrase-file --key-file --key-format --recovery-key-file --kdf-limit "${everywhere[@]}" ;;
+      'protector rotate') _fscryptctl_words --mount --passphrase-file --key-file --key-format --recovery-key-file --kdf-limit "${everywhere[@]}" ;;
+      'protector remove') _fscryptctl_words --mount --allow-data-loss "${everywhere[@]}" ;;
+      'policy list') _fscryptctl_words --mount "${everywhere[@]}" ;;
+      'policy show') _fscryptctl_words --mount "${everywhere[@]}" ;;
+      'policy add-protector') _fscryptctl_words --protector --source --name --passphrase-file --key-file --key-format --recovery-key-file --new-passphrase-file --new-key-file --mount --kdf-limit "${everywhere[@]}" ;;
+      'policy remove-protector') _fscryptctl_words --protector --allow-data-loss --mount "${everywhere[@]}" ;;
+      'policy remove') _fscryptctl_words --allow-data-loss --mount "${everywhere[@]}" ;;
+      'share') _fscryptctl_words --output --code-output --protector --passphrase-file --key-file --key-format --recovery-key-file --kdf-limit "${everywhere[@]}" ;;
+      'accept') _fscryptctl_words --code-file --source --name --protector --passphrase-file --key-file --key-format --recovery-key-file --new-passphrase-file --new-key-file --mount --kdf-limit "${everywhere[@]}" ;;
+      'backup') _fscryptctl_words --output "${everywhere[@]}" ;;
+      'check') _fscryptctl_words --repair "${everywhere[@]}" ;;
+      'restore') _fscryptctl_words --dry-run --replace --mount "${everywhere[@]}" ;;
       'add_key') _fscryptctl_words --hw-wrapped-key -h --help -v --version ;;
       'remove_key') _fscryptctl_words --all-users -h --help -v --version ;;
       'key_status') _fscryptctl_words -h --help -v --version ;;
@@ -96,11 +121,17 @@ _fscryptctl() {
       'import_hw_wrapped_key') _fscryptctl_words -h --help -v --version ;;
       'generate_hw_wrapped_key') _fscryptctl_words -h --help -v --version ;;
       'prepare_hw_wrapped_key') _fscryptctl_words -h --help -v --version ;;
+      'recovery create') _fscryptctl_words --protector --mount --output --qr --replace --passphrase-file --key-file --key-format --recovery-key-file --kdf-limit "${everywhere[@]}" ;;
+      'recovery verify') _fscryptctl_words --protector --mount --recovery-key-file "${everywhere[@]}" ;;
+      'recovery remove') _fscryptctl_words --protector --mount --passphrase-file --key-file --key-format --recovery-key-file --kdf-limit "${everywhere[@]}" ;;
     esac
   elif [[ -z $command ]]; then
-    _fscryptctl_words setup encrypt unlock lock purge list status change-passphrase add_key remove_key key_status get_policy set_policy import_hw_wrapped_key generate_hw_wrapped_key prepare_hw_wrapped_key
+    _fscryptctl_words setup encrypt unlock lock purge list status change-passphrase protector policy share accept backup check restore add_key remove_key key_status get_policy set_policy import_hw_wrapped_key generate_hw_wrapped_key prepare_hw_wrapped_key recovery
   elif [[ -n $family ]]; then
     case $command in
+      'protector') _fscryptctl_words list show create verify rename change-kdf rotate remove ;;
+      'policy') _fscryptctl_words list show add-protector remove-protector remove ;;
+      'recovery') _fscryptctl_words create verify remove ;;
     esac
   else
     case "$command $operands" in
@@ -111,6 +142,14 @@ _fscryptctl() {
       'purge '*) _fscryptctl_files dirnames ;;
       'status 0') _fscryptctl_files default ;;
       'change-passphrase 0') _fscryptctl_files default ;;
+      'protector list 0') _fscryptctl_files default ;;
+      'protector create 0') _fscryptctl_files dirnames ;;
+      'policy list 0') _fscryptctl_files dirnames ;;
+      'share 0') _fscryptctl_files default ;;
+      'accept 0') _fscryptctl_files default ;;
+      'backup 0') _fscryptctl_files default ;;
+      'check 0') _fscryptctl_files dirnames ;;
+      'restore 0') _fscryptctl_files default ;;
       'add_key 0') _fscryptctl_files dirnames ;;
       'remove_key 1') _fscryptctl_files dirnames ;;
       'key_status 1') _fscryptctl_files dirnames ;;
@@ -119,6 +158,9 @@ _fscryptctl() {
       'import_hw_wrapped_key 0') _fscryptctl_files default ;;
       'generate_hw_wrapped_key 0') _fscryptctl_files default ;;
       'prepare_hw_wrapped_key 0') _fscryptctl_files default ;;
+      'recovery create 0') _fscryptctl_files default ;;
+      'recovery verify 0') _fscryptctl_files default ;;
+      'recovery remove 0') _fscryptctl_files default ;;
     esac
   fi
 }

@@ -65,5 +65,7 @@ using KeyDescriptor = Identifier<struct KeyDescriptorTag, 8>;
 using ProtectorId = Identifier<struct ProtectorIdTag, 8>;
 /// Names one run of a conversion, by which an interrupted one is resumed.
 using OperationId = Identifier<struct OperationIdTag, 16>;
+/// Names a filesystem, whatever it is mounted on. A hint: whoever makes a filesystem chooses it.
+using FilesystemUuid = Identifier<struct FilesystemUuidTag, 16>;
 
 }  // namespace fscryptctl

@@ -25,6 +25,7 @@ enum class Errc {
   filesystem_root,
   // code "wrong_key", exit 3
   wrong_key,
+  stale_copy,
   previous_login_password,
   // code "not_found", exit 4
   no_such_path,
@@ -56,6 +57,9 @@ enum class Errc {
   already_encrypted,
   in_use,
   kdf_limit,
+  exists,
+  conflict,
+  recovery_key_exists,
   // code "unexpected", exit 10
   unexpected,
   // code "interrupted", exit 128 + signal

@@ -91,6 +91,11 @@ void write_file_durably(int dirfd, const std::string& name, std::string_view con
 void write_file_durably(int dirfd, const std::string& name, std::string_view contents, mode_t mode,
                         int temporary_dirfd);
 
+/// Makes `name` in `dirfd`, durably and atomically, and never replaces anything: as
+/// write_file_durably, but the file goes to a name that must not exist. 0600, less what the umask
+/// takes. Throws exists, no_space, io, permission.
+void write_new_file_durably(int dirfd, const std::string& name, std::string_view contents);
+
 /// Temporary files of write_file_durably start so; a later writer under the lock may remove them.
 inline constexpr std::string_view kTemporaryPrefix = ".tmp-";
 

@@ -75,6 +75,9 @@ struct Target {
 /// Throws no_such_path, permission, filesystem, policy_version, io.
 [[nodiscard]] Target look_at(const Context& context, const std::string& path);
 
+/// True for the root directory of a mount. Throws as look_at.
+[[nodiscard]] bool is_mount_point(const Context& context, const std::string& path);
+
 /// A policy's record with the store that holds it.
 struct FoundPolicy {
   UserStore store;

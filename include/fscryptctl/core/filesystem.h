@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "fscryptctl/base/bytes.h"
 #include "fscryptctl/base/file.h"
 #include "fscryptctl/base/fs_identity.h"
 #include "fscryptctl/base/mount_table.h"
@@ -35,6 +36,8 @@ class Filesystem {
   /// The user to whom the mount's root directory belongs: root, or the owner of a removable disk.
   [[nodiscard]] Identity trusted_owner() const noexcept { return trusted_owner_; }
   [[nodiscard]] int root_fd() const noexcept { return root_.get(); }
+  /// Its UUID, a hint; nullopt if it has none or does not tell.
+  [[nodiscard]] std::optional<FilesystemUuid> uuid() const;
   /// False for another ordinary user's disk: its owner could put any metadata there.
   [[nodiscard]] bool trusted() const noexcept;
 
@@ -45,6 +48,8 @@ class Filesystem {
   [[nodiscard]] std::optional<UserStore> store(Identity user) const;
   /// Makes the user's directory where she or root may. Throws not_set_up.
   [[nodiscard]] UserStore store_for_writing(Identity user) const;
+  /// Throws not_set_up where store_for_writing would, if the user has no directory yet.
+  void require_store_possible(Identity user) const;
 
   /// Where an open directory lies, relative to the root of the filesystem: what records keep.
   /// nullopt if it has been deleted or cannot be told.

@@ -62,6 +62,8 @@ class LoginKeys {
   /// of protectors that do not hint at this user, at most Opener::kMaxHashings. True if anything
   /// was opened.
   bool open(const SecretBytes& password, HashedPassword& hashed);
+  /// The same with a recovery key.
+  bool open(const RecoveryKey& key);
   /// The same with what was hashed before only.
   bool open(const HashedPassword& hashed);
 
@@ -87,7 +89,8 @@ class LoginKeys {
  private:
   struct Copy {
     LoginCopy seen;
-    std::uint64_t opened = 0;  ///< generation of the newest wrapping that opened; 0: none did
+    std::uint64_t opened = 0;  ///< generation of the newest password that opened it, or, opened by
+                               ///< a recovery key, that it has; 0: nothing did
   };
 
   [[nodiscard]] bool opened(Copy& copy, const HashedPassword& hashed);

@@ -38,7 +38,7 @@ using MayTakeUp = std::function<bool(const ProtectorId& id)>;
 /// The last component of a path, for a default name.
 [[nodiscard]] std::string base_name(const std::string& path);
 
-/// Throws wrong_key if the store has a copy of the protector that none of the opener's secrets
+/// Throws stale_copy if the store has a copy of the protector that none of the opener's secrets
 /// opens to the same key: whoever relied on it would be locked out. True if it has one.
 bool require_copy_opens(const UserStore& store, const std::string& mount_point, Opener& opener,
                         const OpenProtector& protector);

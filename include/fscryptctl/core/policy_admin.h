@@ -37,8 +37,8 @@ struct AddedProtector {
 
 /// Lets one more protector open a policy. `existing` opens the policy, `other` the named protector,
 /// if what opened the policy does not. The protector's record is durable before the policy's, and
-/// the new wrapping is unwrapped from what was written. Throws wrong_key and what opening throws,
-/// usage (16 protectors, name), no_such_protector.
+/// the new wrapping is unwrapped from what was written. Throws wrong_key, stale_copy and what
+/// opening throws, usage (16 protectors, name), no_such_protector.
 [[nodiscard]] AddedProtector add_protector(Context& context, NamedPolicy& policy,
                                            const AddRequest& request, SecretProvider& existing,
                                            SecretProvider& other);

@@ -16,7 +16,11 @@ struct PolicyChoice {
   PolicyRecord record;
   std::optional<PolicyKey> key;  ///< nullopt: an existing policy whose key the user has added
   std::vector<ProtectorRecord> new_protectors;
-  std::optional<ProtectorId> named_by_user;       ///< the protector whose name is the user's wish
+  std::optional<ProtectorId> named_by_user;  ///< the protector whose name is the user's wish
+  /// One of them that is on disk already, as it was found: what an interrupted run left.
+  std::optional<ProtectorRecord> taken_up{};
+  /// The protector among them that got a recovery key, which is kept already.
+  std::optional<ProtectorId> with_recovery_key{};
   std::optional<LoginProtector::Origin> login{};  ///< when the user's login protector opens it
 };
 
@@ -24,7 +28,8 @@ struct PolicyChoice {
 /// request names or by a new one. A protector, and a policy meant for this very directory, that an
 /// interrupted earlier run left are taken up if the new secret opens them. A login password is
 /// asked for once and kept in `login_password`, for when it has to be started again. Throws usage,
-/// ambiguous, no_such_policy, no_such_protector, wrong_key, kdf_limit.
+/// ambiguous, no_such_policy, no_such_protector, wrong_key, stale_copy, previous_login_password,
+/// kdf_limit.
 [[nodiscard]] PolicyChoice choose_policy(Context& context, const Filesystem& filesystem,
                                          const UserStore& store, const TargetDirectory& target,
                                          const EncryptRequest& request, SecretProvider& secrets,

@@ -7,8 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include "fscryptctl/base/error.h"
 #include "fscryptctl/core/context.h"
 #include "fscryptctl/core/secrets.h"
+#include "fscryptctl/crypto/recovery_key.h"
 #include "fscryptctl/metadata/store.h"
 
 namespace fscryptctl {
@@ -23,6 +25,7 @@ struct ReadProtectors {
 struct OpenProtector {
   ProtectorRecord record;
   ProtectorKey key;
+  Method opened_with = Method::passphrase;  ///< which kind of wrapping gave the key
 };
 
 /// Opens protectors with what a SecretProvider gives. Remembers secrets and keys for one command,
@@ -52,10 +55,15 @@ class Opener {
   static constexpr int kMaxHashings = 4;
 
  private:
-  /// A secret with what hashing it has given so far.
+  /// A secret with what reading it as a recovery key and hashing it have given so far.
   struct Known {
     Secret secret;
+    RecoveryKeyReading recovery_key;
     std::vector<std::pair<Argon2id, WrappingKey>> hashed;
+  };
+  struct Opened {
+    ProtectorKey key;
+    Method with;
   };
   /// What has been tried for one open_any.
   struct Attempt {
@@ -65,8 +73,10 @@ class Opener {
     std::vector<std::string> untried{};
   };
 
-  [[nodiscard]] std::optional<ProtectorKey> try_record(Known& known, const ProtectorRecord& record,
-                                                       Attempt& attempt);
+  Known& learn(Secret secret);
+  [[nodiscard]] Error wrong_key(const std::string& target) const;
+  [[nodiscard]] std::optional<Opened> try_record(Known& known, const ProtectorRecord& record,
+                                                 Attempt& attempt);
   [[nodiscard]] const WrappingKey* wrapping_key(Known& known, const Argon2id& kdf,
                                                 Attempt& attempt);
   [[nodiscard]] const OpenProtector* try_all(Known& known,

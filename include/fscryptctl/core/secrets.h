@@ -9,10 +9,13 @@
 
 namespace fscryptctl {
 
-/// A passphrase (Source::passphrase, also tried on login protectors) or a raw key of 32 bytes.
+/// A passphrase (Source::passphrase, also tried on login protectors) or a raw key of 32 bytes. A
+/// passphrase that reads as a recovery key is tried as one first, which costs no hashing.
 struct Secret {
   Source kind;
   SecretBytes bytes;
+  /// `bytes` are a recovery key as people write it, perhaps mistyped: tried as nothing else.
+  bool recovery_key = false;
 };
 
 /// How the core asks whoever runs it for secrets: a terminal, a file, a PAM conversation.
@@ -27,6 +30,8 @@ class SecretProvider {
     std::string target;        ///< what it should open, for the prompt
     std::vector<Method> ways;  ///< methods that would be accepted, at least one
     int wrong_so_far;          ///< how many given secrets did not open it
+    /// What was wrong with the last one, if it was meant for a recovery key: "group 3 is mistyped".
+    std::string fault{};
   };
 
   /// The next secret to try; nullopt if there is no further one (a file's secret is given once, a

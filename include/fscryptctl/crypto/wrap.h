@@ -46,14 +46,23 @@ struct PolicyKeyContext {
   std::optional<OperationId> operation;
 };
 
+/// What a policy key is bound to that one user hands to another under a one-time code.
+struct SharedKeyContext {
+  KeyIdentifier policy;
+  EncryptionOptions options;
+};
+
 /// The exact bytes that the MAC covers before the ciphertext (and that are hashed into the HKDF
 /// info): fields in fixed order, each a big-endian u32 length and its bytes, integers as u64.
 [[nodiscard]] Bytes context_bytes(const ProtectorKeyContext& context);
 [[nodiscard]] Bytes context_bytes(const PolicyKeyContext& context);
+[[nodiscard]] Bytes context_bytes(const SharedKeyContext& context);
 
 [[nodiscard]] WrappedKey wrap(const WrappingKey& wrapping_key, const ProtectorKeyContext& context,
                               const ProtectorKey& key);
 [[nodiscard]] WrappedKey wrap(const ProtectorKey& wrapping_key, const PolicyKeyContext& context,
+                              const PolicyKey& key);
+[[nodiscard]] WrappedKey wrap(const WrappingKey& wrapping_key, const SharedKeyContext& context,
                               const PolicyKey& key);
 
 /// nullopt: this key and context did not make the wrapping (a wrong passphrase, or bytes that were
@@ -64,6 +73,9 @@ struct PolicyKeyContext {
                                                  const WrappedKey& wrapped);
 [[nodiscard]] std::optional<PolicyKey> unwrap(const ProtectorKey& wrapping_key,
                                               const PolicyKeyContext& context,
+                                              const WrappedKey& wrapped);
+[[nodiscard]] std::optional<PolicyKey> unwrap(const WrappingKey& wrapping_key,
+                                              const SharedKeyContext& context,
                                               const WrappedKey& wrapped);
 
 }  // namespace fscryptctl

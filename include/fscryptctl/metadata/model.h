@@ -42,12 +42,15 @@ struct ProtectorSummary {
   };
 
   ProtectorId id;
-  std::string name;       ///< UTF-8, 1..255 bytes, no control characters
+  std::string name;  ///< UTF-8, 1..255 bytes, no control characters
   Source source = Source::passphrase;
-  std::string created;    ///< RFC 3339 UTC, "2026-11-22T10:11:12Z"
-  std::string user;       ///< login only, a hint: the user's name; else empty
-  std::string machine_id; ///< login only, a hint: 32 hex; else empty
-  std::vector<Way> ways;  ///< 1..3, in the order of the wrappings
+  std::string created;     ///< RFC 3339 UTC, "2026-11-22T10:11:12Z"
+  std::string user;        ///< login only, a hint: the user's name; else empty
+  std::string machine_id;  ///< login only, a hint: 32 hex; else empty
+  std::vector<Way> ways;   ///< 1..3, in the order of the wrappings
+
+  /// One of the ways is a recovery key.
+  [[nodiscard]] bool has_recovery_key() const;
 
   bool operator==(const ProtectorSummary&) const = default;
 };

@@ -15,6 +15,8 @@ namespace fscryptctl {
 [[nodiscard]] bool valid_name(std::string_view name);
 /// A hint of the user's name: as a name, but ':' and '/' may stand in it.
 [[nodiscard]] bool valid_user_hint(std::string_view user);
+/// RFC 3339 in UTC with whole seconds, a time that exists: "2026-11-22T10:11:12Z".
+[[nodiscard]] bool valid_time(std::string_view text);
 /// 1..4096 bytes, relative, no NUL, no empty component and none that is "." or "..".
 [[nodiscard]] bool valid_path_hint(std::string_view path);
 

@@ -16,6 +16,23 @@
 
 namespace fscryptctl {
 
+/// Something that lies among records and is none. `file` is relative to `.fscryptctl`.
+struct StrayEntry {
+  enum class Kind {
+    leftover,  ///< of an interrupted writer; the next one removes it
+    squatted,  ///< in the place of the directory of user `uid`, and not hers
+    foreign,
+  };
+  std::string file;
+  Kind kind;
+  uid_t uid;  ///< whose directory it lies in or stands for; for foreign entries of `users` 0
+};
+
+struct Strays {
+  std::vector<StrayEntry> entries;  ///< sorted by file
+  bool complete = true;             ///< false if there were more than the limit
+};
+
 /// MOUNTPOINT/.fscryptctl and its `users` directory, opened and checked: owned by root or by
 /// `trusted_owner`, not group-writable, `users` at most 1777. A bind mount at `.fscryptctl` itself
 /// is allowed; below it none is.
@@ -46,6 +63,9 @@ class MetadataRoot {
   /// Users that have a directory: entries that are a decimal uid equal to their owner, as
   /// identities (gid as the entry's), sorted. Other entries are ignored. At most 65536.
   [[nodiscard]] std::vector<Identity> users() const;
+
+  /// The other entries, at most `limit` of them.
+  [[nodiscard]] Strays strays(std::size_t limit) const;
 
  private:
   MetadataRoot(UniqueFd users, Identity trusted_owner)
@@ -98,6 +118,14 @@ class UserStore {
   /// the error's path names the file relative to `.fscryptctl`.
   [[nodiscard]] std::optional<PolicyRecord> policy(const KeyIdentifier& id) const;
   [[nodiscard]] std::optional<ProtectorRecord> protector(const ProtectorId& id) const;
+
+  /// The same records as they are written down, after reading them as the two above do.
+  [[nodiscard]] std::optional<std::string> policy_text(const KeyIdentifier& id) const;
+  [[nodiscard]] std::optional<std::string> protector_text(const ProtectorId& id) const;
+
+  /// Entries of the user's directory and of those for records that are no records, at most `limit`
+  /// of each directory. Throws io. What is wrong with the directories is found by listing.
+  [[nodiscard]] Strays strays(std::size_t limit) const;
 
   /// The right to write: the flock on the user's directory. Released when it goes.
   class Lock {
