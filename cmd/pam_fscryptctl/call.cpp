@@ -137,7 +137,9 @@ void Call::log(int priority, const std::string& text) const {
 }
 
 void Call::say(bool error, const std::string& text) const {
-  if ((flags_ & PAM_SILENT) != 0 || options_.quiet || is_for_scripts(service_)) return;
+  if ((static_cast<unsigned>(flags_) & PAM_SILENT) != 0 || options_.quiet ||
+      is_for_scripts(service_))
+    return;
   pam_prompt(handle_, error ? PAM_ERROR_MSG : PAM_TEXT_INFO, nullptr, "%s", text.c_str());
 }
 

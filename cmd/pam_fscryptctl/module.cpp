@@ -45,31 +45,31 @@ int run(pam_handle_t* handle, int flags, int argc, const char** argv,
 
 }  // namespace
 
+// The header declares them without noexcept; everything that they do is in run(), which has it.
 extern "C" {
 
-int pam_sm_authenticate(pam_handle_t* handle, int flags, int argc, const char** argv) noexcept {
+int pam_sm_authenticate(pam_handle_t* handle, int flags, int argc, const char** argv) {
   return run(handle, flags, argc, argv, &Call::authenticate);
 }
 
-int pam_sm_setcred(pam_handle_t* /*handle*/, int /*flags*/, int /*argc*/,
-                   const char** /*argv*/) noexcept {
+int pam_sm_setcred(pam_handle_t* /*handle*/, int /*flags*/, int /*argc*/, const char** /*argv*/) {
   return PAM_IGNORE;
 }
 
-int pam_sm_acct_mgmt(pam_handle_t* handle, int flags, int argc, const char** argv) noexcept {
+int pam_sm_acct_mgmt(pam_handle_t* handle, int flags, int argc, const char** argv) {
   return run(handle, flags, argc, argv, &Call::account);
 }
 
-int pam_sm_open_session(pam_handle_t* handle, int flags, int argc, const char** argv) noexcept {
+int pam_sm_open_session(pam_handle_t* handle, int flags, int argc, const char** argv) {
   return run(handle, flags, argc, argv, &Call::open_session);
 }
 
-int pam_sm_close_session(pam_handle_t* handle, int flags, int argc, const char** argv) noexcept {
+int pam_sm_close_session(pam_handle_t* handle, int flags, int argc, const char** argv) {
   return run(handle, flags, argc, argv, &Call::close_session);
 }
 
-int pam_sm_chauthtok(pam_handle_t* handle, int flags, int argc, const char** argv) noexcept {
-  const bool before = (flags & PAM_PRELIM_CHECK) != 0;
+int pam_sm_chauthtok(pam_handle_t* handle, int flags, int argc, const char** argv) {
+  const bool before = (static_cast<unsigned>(flags) & PAM_PRELIM_CHECK) != 0;
   return run(handle, flags, argc, argv, before ? &Call::password_before : &Call::password_update);
 }
 

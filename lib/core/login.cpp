@@ -168,7 +168,7 @@ std::vector<std::shared_ptr<const LoginPlace>> login_places(std::vector<Filesyst
       std::optional<UserStore> store = filesystem.store(user);
       if (!store) continue;
       places.push_back(
-          std::make_shared<const LoginPlace>(std::move(filesystem), std::move(*store)));
+          std::make_shared<const LoginPlace>(LoginPlace{std::move(filesystem), std::move(*store)}));
     } catch (const Error& error) {
       if (error.code() == Errc::interrupted) throw;
     }

@@ -3,6 +3,7 @@ a throw-away copy of the machine. Time added to authentication, account and sess
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -17,6 +18,7 @@ SERVICES = {"bench-none": "", "bench-ours": "pam_fscryptctl.so", "bench-theirs":
 def run(*words, **how):
     done = subprocess.run([str(word) for word in words], capture_output=True, text=True, **how)
     assert done.returncode == 0, f"{words}: {done.stdout}{done.stderr}"
+    return done.stdout
 
 
 def write_services():
@@ -33,6 +35,7 @@ def make_user(name, directories):
     run("useradd", "-m", name)
     run("chpasswd", "-c", "SHA256", "-s", "1000", input=f"{name}:{PASSWORD}\n")
     identity = ["setpriv", "--reuid", name, "--regid", name, "--init-groups"]
+    protector = None
     for i in range(directories):
         ours, theirs = Path(f"/ours/{name}{i}"), Path(f"/theirs/{name}{i}")
         for path in (ours, theirs):
@@ -40,8 +43,12 @@ def make_user(name, directories):
             run("chown", name, path)
         run(*identity, OURS, "-q", "encrypt", ours, "--source", "login", "--no-recovery-key",
             input=PASSWORD + "\n")
-        run("fscrypt", "encrypt", theirs, f"--user={name}", "--source=pam_passphrase", "--quiet",
-            input=PASSWORD + "\n")
+        how = [f"--protector={protector}"] if protector else ["--source=pam_passphrase"]
+        run("fscrypt", "encrypt", theirs, f"--user={name}", "--quiet", *how, input=PASSWORD + "\n")
+        if not protector:
+            status = run("fscrypt", "status", theirs)
+            identifier, mount = re.search(r"^([0-9a-f]{16})\s+(?:Yes \((.*)\)|No)", status, re.M).groups()
+            protector = f"{mount or '/theirs'}:{identifier}"
         run(OURS, "-q", "lock", ours, "--user", name)
         run("fscrypt", "lock", theirs, f"--user={name}")
 
