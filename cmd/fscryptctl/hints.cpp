@@ -178,9 +178,10 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
     case Errc::newer_format:
       return "it needs a newer version of fscryptctl";
     case Errc::last_way:
+      if (error.path().empty()) return std::nullopt;
       return if_command(context, "policy add-protector",
                         "add another first: fscryptctl policy add-protector " +
-                            path_or(error, "PATH") + " --source passphrase");
+                            shell_quoted(error.path()) + " --source passphrase");
     case Errc::not_empty:
       return for_not_empty(error, context);
     case Errc::already_encrypted:

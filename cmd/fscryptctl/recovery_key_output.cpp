@@ -148,6 +148,7 @@ RecoveryKeyOutput::RecoveryKeyOutput(const RecoveryKeyOptions& options, Wish wis
     throw Error(Errc::usage, "--recovery-key-output and --no-recovery-key contradict each other");
   }
   if (to_file()) static_cast<void>(name_of(*options_.output));
+  if (options_.qr_code) require_qr_codes();
   if (wish_ != Wish::required) return;
   if (!options_.output && !terminal()) {
     throw Error(Errc::missing_input,

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/core/new_protector.h"
 #include "fscryptctl/core/policy.h"
 #include "fscryptctl/core/share.h"
 
@@ -49,11 +50,6 @@ std::vector<Filesystem> candidates_for(const Context& context, const SharedPolic
   return candidates;
 }
 
-std::string last_component(const std::string& hint) {
-  const std::size_t slash = hint.find_last_of('/');
-  return slash == std::string::npos ? hint : hint.substr(slash + 1);
-}
-
 /// One run of `accept`, with the key in hand.
 class Acceptance {
  public:
@@ -66,33 +62,26 @@ class Acceptance {
         secrets_(secrets),
         opener_(secrets, context),
         store_(place.filesystem.store_for_writing(context.user_without_path())),
-        policy_{make_record(shared, place), PolicyKey(SecretBytes(key.view()))} {}
+        record_(make_record(shared, place)),
+        key_(key) {
+    if (!request_.name) return;
+    if (const auto reason = invalid_name(*request_.name)) throw Error(Errc::usage, *reason);
+  }
 
   AcceptResult run() {
-    if (request_.protector) {
-      const OpenProtector& existing = open_existing(*request_.protector);
-      wrap_for(policy_, existing);
-      return write(existing.record, true);
+    for (int tries = 0; tries < kTries; ++tries) {
+      NewProtector chosen = request_.protector ? existing_protector() : new_protector();
+      UnlockedPolicy policy{record_, PolicyKey(SecretBytes(key_.view()))};
+      wrap_for(policy, chosen.open);
+      context_.throw_if_interrupted();
+      if (std::optional<AcceptResult> result = write(policy.record, chosen)) return *result;
     }
-    if (request_.name) {
-      if (const auto reason = invalid_name(*request_.name)) throw Error(Errc::usage, *reason);
-    }
-    const Secret secret = secrets_.fresh(request_.source, target());
-    context_.throw_if_interrupted();
-    const std::vector<ProtectorSummary> all = store_.protectors().records;
-    const std::string wish = request_.name.value_or(free_name(default_name(), {}));
-    if (const std::optional<OpenProtector> left = left_over(all, wish, secret)) {
-      wrap_for(policy_, *left);
-      return write(left->record, true);
-    }
-    if (request_.name && is_taken(all, wish)) throw taken(wish);
-    const OpenProtector made =
-        make_protector(secret, free_name(wish, all), costs_for_new_hashing(context_));
-    wrap_for(policy_, made);
-    return write(made.record, false);
+    throw Error(Errc::metadata_locked, "the protectors are being changed by others all the time");
   }
 
  private:
+  static constexpr int kTries = 10;
+
   static PolicyRecord make_record(const SharedPolicy& shared, const SharePlace& place) {
     PolicyRecord record;
     record.summary.key_identifier = shared.key_identifier;
@@ -101,49 +90,31 @@ class Acceptance {
     return record;
   }
 
-  static Error taken(const std::string& name) {
-    return Error(Errc::usage, "there is a protector named " + printable(name) +
-                                  " already: use it with --protector, or choose another --name");
-  }
-
-  static bool is_taken(const std::vector<ProtectorSummary>& all, const std::string& name) {
-    return std::any_of(all.begin(), all.end(),
-                       [&](const ProtectorSummary& other) { return other.name == name; });
-  }
-
-  [[nodiscard]] std::string default_name() const {
-    return shared_.paths.empty() ? "shared" : last_component(policy_.record.summary.paths.back());
+  [[nodiscard]] NameWish name_wish() const {
+    const std::vector<std::string>& paths = record_.summary.paths;
+    return {request_.name, paths.empty() ? "shared" : base_name("/" + paths.back())};
   }
 
   [[nodiscard]] std::string target() const {
-    if (policy_.record.summary.paths.empty()) return shared_.key_identifier.hex();
-    const std::string& hint = policy_.record.summary.paths.back();
+    if (record_.summary.paths.empty()) return shared_.key_identifier.hex();
+    const std::string& hint = record_.summary.paths.back();
     return place_.filesystem.path_of_hint(hint).value_or("/" + hint);
   }
 
-  const OpenProtector& open_existing(const std::string& name) {
+  NewProtector existing_protector() {
+    const std::string& name = *request_.protector;
     const std::optional<ProtectorId> id = ProtectorId::from_hex(name);
     const ProtectorId chosen =
         id && store_.protector(*id) ? *id : find_protector(store_.protectors().records, name).id;
-    return opener_.open_any(read_protectors(store_, {chosen}), "protector " + printable(name),
-                            true);
+    const OpenProtector& open =
+        opener_.open_any(read_protectors(store_, {chosen}), "protector " + printable(name), true);
+    return {{open.record, ProtectorKey(SecretBytes(open.key.view()))}, true};
   }
 
-  /// The protector that an interrupted run wrote: nothing depends on it, and the same secret opens
-  /// it.
-  std::optional<OpenProtector> left_over(const std::vector<ProtectorSummary>& all,
-                                         const std::string& name, const Secret& secret) {
-    for (const ProtectorSummary& summary : all) {
-      if (summary.name != name || summary.source != secret.kind || is_used(summary.id)) continue;
-      const std::optional<ProtectorRecord> record = store_.protector(summary.id);
-      if (!record) continue;
-      Opener opener(secrets_, context_);
-      opener.remember({secret.kind, SecretBytes(secret.bytes.view())});
-      if (std::optional<ProtectorKey> key = opener.try_known(*record)) {
-        return OpenProtector{*record, std::move(*key)};
-      }
-    }
-    return std::nullopt;
+  NewProtector new_protector() {
+    if (!secret_) secret_ = secrets_.fresh(request_.source, target());
+    return make_or_take_up(context_, store_, *secret_, name_wish(),
+                           [this](const ProtectorId& id) { return !is_used(id); });
   }
 
   [[nodiscard]] bool is_used(const ProtectorId& id) const {
@@ -151,35 +122,19 @@ class Acceptance {
     // What cannot be read may use it.
     if (!policies.complete || !policies.damaged.empty()) return true;
     return std::any_of(policies.records.begin(), policies.records.end(),
-                       [&](const PolicySummary& policy) {
-                         return std::find(policy.protectors.begin(), policy.protectors.end(), id) !=
-                                policy.protectors.end();
-                       });
+                       [&](const PolicySummary& policy) { return is_opened_by(policy, id); });
   }
 
-  /// The protector first: no policy waits for its way in.
-  AcceptResult write(ProtectorRecord protector, bool there) {
-    context_.throw_if_interrupted();
+  /// The protector first: no policy waits for its way in. nullopt if it has changed since it was
+  /// opened, or its name was taken.
+  std::optional<AcceptResult> write(const PolicyRecord& policy, NewProtector& protector) {
     const UserStore::Lock lock = store_.lock(context_.throw_if_interrupted);
     if (store_.policy(shared_.key_identifier)) {
-      return {false, store_.user(), protector.summary};  // another run was faster
+      return AcceptResult{false, store_.user(), protector.open.record.summary};  // faster
     }
-    if (there) {
-      // It was opened without the lock; what it wraps with is its key, which never changes.
-      if (!store_.protector(protector.summary.id)) {
-        throw Error(Errc::no_such_protector,
-                    "protector " + protector.summary.id.hex() + " has just been removed");
-      }
-    } else {
-      const std::vector<ProtectorSummary> all = store_.protectors().records;
-      if (is_taken(all, protector.summary.name)) {
-        if (request_.name) throw taken(protector.summary.name);
-        protector.summary.name = free_name(protector.summary.name, all);
-      }
-      store_.write(lock, protector);
-    }
-    store_.write(lock, policy_.record);
-    return {true, store_.user(), protector.summary};
+    if (!write_new(store_, lock, name_wish(), protector)) return std::nullopt;
+    store_.write(lock, policy);
+    return AcceptResult{true, store_.user(), protector.open.record.summary};
   }
 
   Context& context_;
@@ -189,7 +144,9 @@ class Acceptance {
   SecretProvider& secrets_;
   Opener opener_;
   UserStore store_;
-  UnlockedPolicy policy_;
+  PolicyRecord record_;
+  const PolicyKey& key_;
+  std::optional<Secret> secret_;  ///< the new one, asked for once
 };
 
 }  // namespace

@@ -9,6 +9,11 @@
 
 namespace fscryptctl {
 
+bool is_opened_by(const PolicySummary& policy, const ProtectorId& protector) {
+  return std::find(policy.protectors.begin(), policy.protectors.end(), protector) !=
+         policy.protectors.end();
+}
+
 UnlockedPolicy unlock_policy(const LockedPolicy& policy, const OpenProtector& protector) {
   const ProtectorId id = protector.record.summary.id;
   const std::string hex = policy.record.summary.key_identifier.hex();

@@ -20,11 +20,6 @@ Error no_record(const Filesystem& filesystem, const KeyIdentifier& key) {
       .with_path(mount_point);
 }
 
-bool needs(const PolicySummary& policy, const ProtectorId& id) {
-  return std::find(policy.protectors.begin(), policy.protectors.end(), id) !=
-         policy.protectors.end();
-}
-
 [[noreturn]] void changed_all_the_time() {
   throw Error(Errc::metadata_locked, "the policy is being changed by others all the time");
 }
@@ -138,7 +133,7 @@ class Addition {
     const KeyIdentifier& key = policy_.record.summary.key_identifier;
     return all.damaged.empty() &&
            std::none_of(all.records.begin(), all.records.end(), [&](const PolicySummary& policy) {
-             return policy.key_identifier != key && needs(policy, id);
+             return policy.key_identifier != key && is_opened_by(policy, id);
            });
   }
 
@@ -152,7 +147,7 @@ class Addition {
     unlocked.record.summary = now->summary;
     const bool there = chosen.protector.there;
     AddedProtector result{{}, false, chosen.made && !there, !chosen.made && !there};
-    if (needs(now->summary, id) && there && opens(*now, chosen.protector.open)) {
+    if (is_opened_by(now->summary, id) && there && opens(*now, chosen.protector.open)) {
       result.protector = chosen.protector.open.record.summary;
       return result;
     }
@@ -229,11 +224,11 @@ struct Named {
 Named protector_of(const Context& context, const NamedPolicy& policy, const std::string& text) {
   std::vector<ProtectorSummary> summaries = policy.store.protectors().records;
   std::erase_if(summaries, [&](const ProtectorSummary& summary) {
-    return !needs(policy.record.summary, summary.id);
+    return !is_opened_by(policy.record.summary, summary.id);
   });
   const ProtectorName parts = split_protector_name(text);
   if (const auto id = ProtectorId::from_hex(parts.name);
-      id && !parts.mount && needs(policy.record.summary, *id)) {
+      id && !parts.mount && is_opened_by(policy.record.summary, *id)) {
     for (const ProtectorSummary& summary : summaries) {
       if (summary.id == *id) return {*id, summary.name};
     }
@@ -253,7 +248,7 @@ Named protector_of(const Context& context, const NamedPolicy& policy, const std:
 bool opens_others(const NamedPolicy& policy, const ProtectorId& id) {
   const std::vector<PolicySummary> all = policy.store.policies().records;
   return std::any_of(all.begin(), all.end(),
-                     [&id](const PolicySummary& other) { return needs(other, id); });
+                     [&id](const PolicySummary& other) { return is_opened_by(other, id); });
 }
 
 /// A policy's record, of which only the name is known if it is damaged.
@@ -340,7 +335,7 @@ TakenProtector remove_policy_protector(Context& context, const NamedPolicy& poli
     // Somebody may have removed another way meanwhile: then it is refused or asked anew.
     record = policy.store.policy(key);
     if (!record) throw no_record(policy.filesystem, key);
-    if (!needs(record->summary, named.id)) {
+    if (!is_opened_by(record->summary, named.id)) {
       throw Error(Errc::no_such_protector, in_quotes(named.name) + " does not open it any more");
     }
     if (!guard.permits(losing(*record))) continue;

@@ -8,11 +8,6 @@
 namespace fscryptctl {
 namespace {
 
-bool opens(const PolicySummary& policy, const ProtectorId& protector) {
-  return std::find(policy.protectors.begin(), policy.protectors.end(), protector) !=
-         policy.protectors.end();
-}
-
 class Chooser {
  public:
   Chooser(Context& context, const Filesystem& filesystem, const UserStore& store,
@@ -48,7 +43,7 @@ class Chooser {
     std::vector<ProtectorRecord> copies;
     for (const std::string& name : request_.protectors) {
       const OpenProtector& protector = open_existing(name);
-      if (opens(policy.record.summary, protector.record.summary.id)) continue;
+      if (is_opened_by(policy.record.summary, protector.record.summary.id)) continue;
       wrap_for(policy, protector);
       // A copy makes this filesystem independent of the other one.
       if (!require_copy_opens(store_, filesystem_.mount().mount_point, opener_, protector)) {
@@ -182,7 +177,7 @@ class Chooser {
   bool take_up(const OpenProtector& left, UnlockedPolicy& policy) {
     std::vector<PolicySummary> depending = store_.policies().records;
     std::erase_if(depending, [&](const PolicySummary& other) {
-      return !opens(other, left.record.summary.id);
+      return !is_opened_by(other, left.record.summary.id);
     });
     if (depending.empty()) {
       wrap_for(policy, left);

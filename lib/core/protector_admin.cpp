@@ -93,11 +93,6 @@ ProtectorChoice as_choice(const NamedProtector& place) {
   return {std::move(*filesystem), std::move(*store), {*place.summary}, place.target()};
 }
 
-bool needs(const PolicySummary& policy, const ProtectorId& id) {
-  return std::find(policy.protectors.begin(), policy.protectors.end(), id) !=
-         policy.protectors.end();
-}
-
 /// What relies on a protector on its filesystem.
 struct Reliance {
   std::vector<PolicySummary> policies;
@@ -114,7 +109,7 @@ Reliance reliance_on(const NamedProtector& place, bool unreadable_permitted) {
   }
   Reliance reliance;
   for (const PolicySummary& policy : all.records) {
-    if (!needs(policy, place.id)) continue;
+    if (!is_opened_by(policy, place.id)) continue;
     reliance.policies.push_back(policy);
     if (!has_other_way(place.store, policy, place.id)) reliance.losing.push_back(policy);
   }
@@ -248,7 +243,7 @@ CreatedProtector create_protector(Context& context, Filesystem filesystem, Sourc
     const Listing<PolicySummary> policies = store.policies();
     return policies.damaged.empty() &&
            std::none_of(policies.records.begin(), policies.records.end(),
-                        [&id](const PolicySummary& policy) { return needs(policy, id); });
+                        [&id](const PolicySummary& policy) { return is_opened_by(policy, id); });
   };
   for (int tries = 0; tries < kTries; ++tries) {
     NewProtector made = make_or_take_up(context, store, secret, wish, may_take_up);

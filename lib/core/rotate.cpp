@@ -17,11 +17,6 @@ OpenProtector copy_of(const OpenProtector& open) {
   return {open.record, ProtectorKey(SecretBytes(open.key.view()))};
 }
 
-bool needs(const PolicySummary& policy, const ProtectorId& id) {
-  return std::find(policy.protectors.begin(), policy.protectors.end(), id) !=
-         policy.protectors.end();
-}
-
 bool has_recovery_key(const ProtectorSummary& summary) {
   return std::any_of(summary.ways.begin(), summary.ways.end(),
                      [](const auto& way) { return way.method == Method::recovery_key; });
@@ -88,7 +83,7 @@ class Rotation {
           .with_path(damaged.file);
     }
     for (const PolicySummary& policy : all.records) {
-      if (!needs(policy, chosen_.id)) continue;
+      if (!is_opened_by(policy, chosen_.id)) continue;
       const std::optional<PolicyRecord> record = chosen_.store.policy(policy.key_identifier);
       if (record) static_cast<void>(unlock_policy({*record}, open));
     }
@@ -167,7 +162,7 @@ class Rotation {
     return std::any_of(protectors.begin(), protectors.end(),
                        [&id](const ProtectorSummary& protector) { return protector.id == id; }) ||
            std::any_of(policies.begin(), policies.end(),
-                       [&id](const PolicySummary& policy) { return needs(policy, id); });
+                       [&id](const PolicySummary& policy) { return is_opened_by(policy, id); });
   }
 
   std::vector<Filesystem> other_filesystems() const {
@@ -204,8 +199,9 @@ class Rotation {
                                             parse_rotation_mark(protector.name).has_value();
                          return protector.id == old_id_ || fresh;
                        }) ||
-           std::any_of(policies.begin(), policies.end(),
-                       [this](const PolicySummary& policy) { return needs(policy, old_id_); });
+           std::any_of(policies.begin(), policies.end(), [this](const PolicySummary& policy) {
+             return is_opened_by(policy, old_id_);
+           });
   }
 
   void look_at_old(Place& place) {
@@ -257,7 +253,7 @@ class Rotation {
     const Listing<PolicySummary> all = store.policies();
     bool complete = all.damaged.empty();
     for (const PolicySummary& policy : all.records) {
-      if (!needs(policy, old_id_)) continue;
+      if (!is_opened_by(policy, old_id_)) continue;
       context_.throw_if_interrupted();
       // Another loop over independent records.
       try {

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/core/policy.h"
 #include "fscryptctl/core/users.h"
 
 namespace fscryptctl {
@@ -135,8 +136,7 @@ class UserView {
 void fill_opens(std::vector<ProtectorStatus>& protectors, const UserStore& store) {
   for (const PolicySummary& policy : store.policies().records) {
     for (ProtectorStatus& protector : protectors) {
-      if (std::find(policy.protectors.begin(), policy.protectors.end(), protector.summary.id) !=
-          policy.protectors.end()) {
+      if (is_opened_by(policy, protector.summary.id)) {
         protector.opens.push_back(policy.key_identifier);
       }
     }

@@ -518,6 +518,10 @@ def test_a_hanging_mount_holds_nobody_up(disk, run, encrypt, alice, bob, scratch
             result = run(["restore", scratch / "before", "--mount", disk, "--json"], timeout=25)
             if place.name == "mount":
                 assert result.rc == 0 and len(result.json()["skipped"]) == 4
+            elif place.name == "policies":
+                assert result.rc == 9
+                assert {(one["kind"], one["uid"]) for one in result.json()["conflicts"]} == {
+                    ("policy", alice.uid)}
             else:
                 assert result.rc == 8
                 assert {one["uid"] for one in result.json()["failed"]} <= {alice.uid}

@@ -19,6 +19,9 @@ struct UnlockedPolicy {
   PolicyKey key;
 };
 
+/// True if the protector is one of the policy's.
+[[nodiscard]] bool is_opened_by(const PolicySummary& policy, const ProtectorId& protector);
+
 /// Unwraps with an open protector. Throws no_such_protector if it is none of the policy's, and
 /// corrupt_metadata if the wrapping does not open with the proven key.
 [[nodiscard]] UnlockedPolicy unlock_policy(const LockedPolicy& policy,
