@@ -134,8 +134,7 @@ class LoginChoice {
         name_is_free(all, kLoginName) ? kLoginName : free_name(kLoginName, all);
     OpenProtector made = make_protector({Source::login, SecretBytes(password_.bytes.view())}, name,
                                         costs_for_new_hashing(context_));
-    if (valid_user_hint(user_.name)) made.record.summary.user = user_.name;
-    made.record.summary.machine_id = user_.machine_id;
+    set_hints(made.record.summary, user_);
     return {std::move(made), LoginProtector::Origin::made};
   }
 
@@ -157,6 +156,11 @@ LoginUser login_user(Identity identity) {
 bool hints_at(const ProtectorSummary& protector, const LoginUser& user) {
   return is_login(protector) && protector.user == user.name &&
          protector.machine_id == user.machine_id;
+}
+
+void set_hints(ProtectorSummary& protector, const LoginUser& user) {
+  protector.user = valid_user_hint(user.name) ? user.name : std::string();
+  protector.machine_id = user.machine_id;
 }
 
 std::vector<std::shared_ptr<const LoginPlace>> login_places(std::vector<Filesystem> filesystems,
@@ -229,6 +233,9 @@ ProtectorRecord with_login_wrappings(const ProtectorRecord& record, const Protec
   }
   wrappings.insert(wrappings.end(), changed.wrappings.begin(), changed.wrappings.end());
   changed.wrappings = std::move(wrappings);
+  // Whose password it is goes with it.
+  changed.summary.user = other.summary.user;
+  changed.summary.machine_id = other.summary.machine_id;
   changed.summary.ways = ways_of(changed.wrappings);
   return changed;
 }

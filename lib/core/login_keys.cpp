@@ -306,9 +306,11 @@ bool LoginKeys::rewrap(const SecretBytes& password, const HashedPassword& hashed
       all = false;
       continue;
     }
-    const ProtectorRecord wanted = with_newer_login_password(
+    ProtectorRecord wanted = with_newer_login_password(
         open_protector(*best), {Source::login, SecretBytes(password.view())}, costs, generation,
         best->opened);
+    // It may have been another machine's, before an installation anew for example.
+    set_hints(wanted.summary, user_);
     if (!write(*best, wanted)) {
       all = false;
       continue;

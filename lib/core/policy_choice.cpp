@@ -102,7 +102,7 @@ class Chooser {
     context_.throw_if_interrupted();
     LoginProtector login = choose_login_protector(context_, filesystem_, store_, *login_password_);
     const ProtectorId id = login.open.record.summary.id;
-    if (!opens(policy.record.summary, id) && !take_up(login.open, policy)) {
+    if (!is_opened_by(policy.record.summary, id) && !take_up(login.open, policy)) {
       wrap_for(policy, login.open);
     }
     PolicyChoice choice = chosen(std::move(policy));

@@ -60,6 +60,18 @@ def test_a_killed_session_does_not_count(private, alice, host):
     assert not alice.unlocked(private)
 
 
+def test_a_program_that_closes_everything_still_counts(private, alice, host):
+    first = host().log_in(OLD)
+    first("close_all")
+    open_before = first("descriptors")
+    host().log_in(OLD).log_out()
+    assert alice.unlocked(private)
+    assert first("close_session") == 0
+    # Nothing of the program's own was closed in the place of what was ours.
+    assert first("descriptors") == open_before
+    assert not alice.unlocked(private)
+
+
 @pytest.mark.parametrize("phase", ["authenticate", "acct_mgmt", "open_session", "close_session"])
 def test_kill_in_every_phase_leaves_the_next_login_as_it_should_be(private, alice, host, phase):
     set_password("alice", NEW)
@@ -157,6 +169,23 @@ def test_a_recovery_key_heals_as_well(disk, alice, host):
     session.log_out()
     assert host().log_in(NEW).questions() == ["Password: "]
     assert alice.opens(disk / "private", key) and not alice.opens(disk / "private", OLD)
+
+
+def test_after_an_installation_anew_passwd_makes_the_protector_this_machine_s(private, disk, alice,
+                                                                             host, spawn):
+    (record,) = (disk.records(alice) / "protectors").iterdir()
+    machine_id = Path("/etc/machine-id").read_text().strip()
+    record.write_text(record.read_text().replace(machine_id, "e" * 32))
+    set_password("alice", NEW)
+    assert host().log_in(NEW, OLD).questions() == ["Password: "]  # a stranger's: nobody is asked
+    assert alice.opens(private, OLD)
+    set_password("alice", OLD)
+    host().log_in(OLD)
+    assert alice.unlocked(private)
+    change_password(spawn(*alice.as_user, "passwd"), ("Current password:", OLD),
+                    ("New password:", NEW), ("Retype new password:", NEW))
+    eventually(lambda: alice.opens(private, NEW))
+    assert machine_id in record.read_text() and "e" * 32 not in record.read_text()
 
 
 def test_all_copies_are_healed_together(private, second_disk, alice, host):

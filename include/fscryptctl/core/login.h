@@ -25,6 +25,9 @@ struct LoginUser {
 /// Nothing proves it: it only decides what is asked for, and in which order things are tried.
 [[nodiscard]] bool hints_at(const ProtectorSummary& protector, const LoginUser& user);
 
+/// Makes the protector say so. For when it was just given this user's password.
+void set_hints(ProtectorSummary& protector, const LoginUser& user);
+
 /// Where a user's records lie.
 struct LoginPlace {
   Filesystem filesystem;
@@ -51,7 +54,7 @@ struct LoginCopy {
 /// the protector's id is a copy of it, whatever it opens with, and no stranger's.
 [[nodiscard]] bool opens_some_policy(const UserStore& store, const OpenProtector& protector);
 
-/// The record with the login wrappings of another copy; a recovery key that it has stays.
+/// The record with the login wrappings and hints of another copy; a recovery key that it has stays.
 [[nodiscard]] ProtectorRecord with_login_wrappings(const ProtectorRecord& record,
                                                    const ProtectorRecord& other);
 
