@@ -95,20 +95,27 @@ milliseconds LoginBudget::left() const noexcept {
 }
 
 std::vector<Mount> mounts_for_login(std::vector<Mount> mounts) {
-  // The path to a mount point leads through what it is mounted on.
-  const auto below_network = [&mounts](const Mount& mount) {
-    const Mount* above = &mount;
-    for (std::size_t steps = 0; above != nullptr && steps < mounts.size(); ++steps) {
-      if (is_network(*above)) return true;
-      if (above->parent_id == above->id) return false;
-      above = find_mount(mounts, above->parent_id);
-    }
-    return false;
+  // Something local mounted upon it, as an automount's filesystem is: the path leads there.
+  const auto is_covered = [&mounts](const Mount& below) {
+    return std::any_of(mounts.begin(), mounts.end(), [&below](const Mount& mount) {
+      return mount.parent_id == below.id && mount.mount_point == below.mount_point &&
+             !is_network(mount);
+    });
   };
-  std::vector<Mount> safe;
-  std::copy_if(mounts.begin(), mounts.end(), std::back_inserter(safe),
-               [&](const Mount& mount) { return !below_network(mount); });
-  return safe;
+  std::vector<std::string> through;
+  for (const Mount& mount : mounts) {
+    // Where the root itself comes from a server, so does this program.
+    if (is_network(mount) && mount.mount_point != "/" && !is_covered(mount)) {
+      through.push_back(mount.mount_point + "/");
+    }
+  }
+  std::erase_if(mounts, [&through](const Mount& mount) {
+    return is_network(mount) ||
+           std::any_of(through.begin(), through.end(), [&mount](const std::string& prefix) {
+             return mount.mount_point.starts_with(prefix);
+           });
+  });
+  return mounts;
 }
 
 LoginKeys::LoginKeys(Context& context, LoginUser user, const std::string& home, LoginBudget& budget)

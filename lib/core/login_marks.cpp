@@ -50,11 +50,12 @@ UniqueFd provide(int parent, const char* name, const std::string& path) {
   return open_root_directory(parent, name, path);
 }
 
-/// The user's directory among the marks; an empty descriptor if there is none.
+/// The user's directory among the marks; an empty descriptor if there is none. She may have mounted
+/// something over it: that is refused before it is asked anything.
 UniqueFd open_own(int marks, Identity user) {
-  UniqueFd directory(::openat(marks, std::to_string(user.uid).c_str(), kDirectory));
-  if (directory && file_info(directory.get()).uid != user.uid) directory.reset();
-  return directory;
+  std::optional<UniqueFd> directory = open_directory_beneath(marks, std::to_string(user.uid));
+  if (!directory || file_info(directory->get()).uid != user.uid) return UniqueFd();
+  return std::move(*directory);
 }
 
 }  // namespace
@@ -88,7 +89,7 @@ LoginMarks LoginMarks::create(Identity user) {
   const UniqueFd marks = login_state_directory(kMarks);
   const std::string name = std::to_string(user.uid);
   // Made under another name, so that it is never anybody's but the user's.
-  if (::faccessat(marks.get(), name.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0) {
+  if (!entry_info(marks.get(), name)) {
     const std::string fresh = ".new-" + name + "-" + std::to_string(::getpid());
     if (::mkdirat(marks.get(), fresh.c_str(), kPrivate) != 0 && errno != EEXIST) {
       throw system_error(errno, "cannot make a directory for the marks of a login");

@@ -30,8 +30,9 @@ bool opens(const ProtectorRecord& record, std::string_view text) {
   });
 }
 
-Mount mount(std::uint64_t id, std::uint64_t parent, const std::string& type) {
-  return {id, parent, 0, "/", "/m" + std::to_string(id), type, "source", false};
+Mount mount(std::uint64_t id, std::uint64_t parent, const std::string& point,
+            const std::string& type) {
+  return {id, parent, 0, "/", point, type, "source", false};
 }
 
 std::vector<std::uint64_t> ids(const std::vector<Mount>& mounts) {
@@ -87,10 +88,23 @@ TEST_CASE("hints decide for whom a protector is") {
 
 TEST_CASE("a login looks at nothing that is reached through a server") {
   const std::vector<Mount> mounts = {
-      mount(1, 0, "ext4"),  mount(2, 1, "nfs4"), mount(3, 2, "ext4"),
-      mount(4, 3, "tmpfs"), mount(5, 1, "f2fs"), mount(6, 1, "fuse.sshfs"),
-      mount(7, 5, "ext4"),  mount(8, 8, "ext4"), mount(9, 6, "ext4")};
-  CHECK(ids(mounts_for_login(mounts)) == std::vector<std::uint64_t>{1, 5, 7, 8});
+      mount(1, 0, "/", "ext4"),
+      mount(2, 1, "/net", "nfs4"),
+      mount(3, 2, "/net/disk", "ext4"),
+      mount(4, 1, "/nets", "ext4"),
+      mount(5, 1, "/home/alice/disk", "ext4"),
+      mount(6, 1, "/home/alice", "fuse.sshfs"),  // over a directory that has a mount in it
+      mount(7, 1, "/srv", "autofs"),
+      mount(8, 7, "/srv", "ext4"),  // what the automount was for
+      mount(9, 8, "/srv/more", "f2fs"),
+      mount(10, 4, "/nets", "fuse"),
+  };
+  CHECK(ids(mounts_for_login(mounts)) == std::vector<std::uint64_t>{1, 4, 8, 9});
+}
+
+TEST_CASE("a root that comes from a server hides no local disk") {
+  const std::vector<Mount> mounts = {mount(1, 0, "/", "nfs"), mount(2, 1, "/home", "ext4")};
+  CHECK(ids(mounts_for_login(mounts)) == std::vector<std::uint64_t>{2});
 }
 
 TEST_CASE("a budget stands still while a question is answered") {

@@ -109,6 +109,19 @@ def test_a_mount_that_never_answers_is_never_asked(private, disk, alice, host, w
         command("umount", "-l", target)
 
 
+def test_a_mount_over_the_marks_is_never_asked(private, disk, alice, host):
+    logged_in(host).log_out()
+    marks = Path(f"/run/fscryptctl/marks/{alice.uid}")
+    server = subprocess.Popen([*alice.as_user, "/usr/bin/python3", HERE / "hang.py", marks],
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout.readline() == "mounted\n"
+        logged_in(host, 2.0).log_out()
+    finally:
+        server.kill()
+        command("umount", "-l", marks)
+
+
 def test_a_home_that_never_answers_does_not_keep_this_module_waiting(private, alice, host):
     server = subprocess.Popen([*alice.as_user, "/usr/bin/python3", HERE / "hang.py", "/home/alice"],
                               stdout=subprocess.PIPE, text=True)
