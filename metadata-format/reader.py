@@ -35,6 +35,7 @@ MAX_BACKUP_ENTRIES = 65536
 MAX_PATH_SIZE = 4096
 MAX_NAME_SIZE = 255
 LABEL = b"fscryptctl-wrap-1"
+ALGORITHMS = {"fscryptctl-wrap-1", "google-fscrypt-1"}
 
 
 class Refused(Exception):
@@ -302,6 +303,14 @@ class WrappedKey(NamedTuple):
     mac: bytes
 
 
+class GoogleWrappedKey(NamedTuple):
+    """By google/fscrypt: imported, and never made here."""
+
+    iv: bytes
+    ciphertext: bytes
+    mac: bytes
+
+
 class Policy(NamedTuple):
     key_identifier: bytes
     paths: list
@@ -310,7 +319,11 @@ class Policy(NamedTuple):
     wrappings: dict  # protector id -> WrappedKey, in the record's order
 
 
-def read_wrapped_key(fields, size):
+def read_wrapped_key(fields, algorithm, size):
+    if algorithm == "google-fscrypt-1":
+        return GoogleWrappedKey(fields.hexadecimal("iv", 16),
+                                fields.hexadecimal("ciphertext", size),
+                                fields.hexadecimal("mac", 32))
     return WrappedKey(fields.hexadecimal("salt", 32), fields.hexadecimal("ciphertext", size),
                       fields.hexadecimal("mac", 32))
 
@@ -344,10 +357,19 @@ def read_flags(items):
 def read_policy_wrapping(item):
     fields = Fields(item)
     protector = fields.hexadecimal("protector", 8)
-    fields.name("algorithm", {"fscryptctl-wrap-1"})
-    wrapped = read_wrapped_key(fields, 64)
+    algorithm = fields.name("algorithm", ALGORITHMS)
+    wrapped = read_wrapped_key(fields, algorithm, 64)
     fields.finish()
     return protector, wrapped
+
+
+def require_what_google_fscrypt_knows(modes, operation):
+    """Its wrappings cover none of this, so nothing may stand there that it cannot say itself."""
+    contents, filenames, flags, unit = modes
+    direct_key = bool(flags & FLAG_BITS["DIRECT_KEY"])
+    others = flags & (FLAG_BITS["IV_INO_LBLK_64"] | FLAG_BITS["IV_INO_LBLK_32"])
+    if direct_key != (contents == filenames == 9) or others or unit or operation or contents == 7:
+        raise corrupt("a wrapping of google/fscrypt stands with what that cannot express")
 
 
 def read_policy(data):
@@ -368,6 +390,8 @@ def read_policy(data):
         raise corrupt("the documents disagree")
     if len(set(protectors)) != len(protectors):
         raise corrupt("a protector stands there twice")
+    if any(isinstance(wrapped, GoogleWrappedKey) for _, wrapped in wrappings):
+        require_what_google_fscrypt_knows(modes, operation)
     return Policy(identifier, paths, modes, operation, dict(wrappings))
 
 
@@ -426,7 +450,7 @@ def read_summary_way(item):
     return way
 
 
-def read_protector_wrapping(item):
+def read_protector_wrapping(item, algorithm):
     fields = Fields(item)
     way = read_way(fields)
     generation = fields.number("generation", 1, 2**64 - 1)
@@ -434,7 +458,7 @@ def read_protector_wrapping(item):
         if fields.number("kdf_version", 0, 2**32 - 1) != 19:
             raise newer("kdf_version")
         way = way._replace(kdf=way.kdf._replace(salt=fields.hexadecimal("kdf_salt", 16)))
-    wrapped = read_wrapped_key(fields, 32)
+    wrapped = read_wrapped_key(fields, algorithm, 32)
     fields.finish()
     return ProtectorWrapping(way, generation, wrapped)
 
@@ -453,7 +477,9 @@ def read_hints(fields, source):
         fields.hexadecimal("machine_id", 16)
 
 
-def require_right_wrappings(source, wrappings):
+def require_right_wrappings(source, algorithm, wrappings):
+    if algorithm == "google-fscrypt-1" and len(wrappings) > 1:
+        raise corrupt("a wrapping of google/fscrypt does not stand alone")
     methods = [wrapping.way.method for wrapping in wrappings]
     own = methods.count(source)
     if own < 1 or own > (2 if source == "login" else 1):
@@ -473,17 +499,18 @@ def read_protector(data):
     source = first.name("source", SOURCES)
     checked_time(first.word("created"))
     read_hints(first, source)
-    first.name("algorithm", {"fscryptctl-wrap-1"})
+    algorithm = first.name("algorithm", ALGORITHMS)
     ways = [read_summary_way(item) for item in first.list("methods", 1, 4)]
     first.finish()
 
     again = second.hexadecimal("id", 8)
-    wrappings = [read_protector_wrapping(item) for item in second.list("wrappings", 1, 4)]
+    wrappings = [read_protector_wrapping(item, algorithm)
+                 for item in second.list("wrappings", 1, 4)]
     second.finish()
 
     if again != identifier or [without_salt(wrapping.way) for wrapping in wrappings] != ways:
         raise corrupt("the documents disagree")
-    require_right_wrappings(source, wrappings)
+    require_right_wrappings(source, algorithm, wrappings)
     return Protector(identifier, name, wrappings)
 
 
@@ -580,7 +607,7 @@ def read_share(data):
     paths = [read_path(item) for item in fields.list("paths", 0, 16)]
     modes = read_modes(fields)
     fields.name("algorithm", {"fscryptctl-wrap-1"})
-    wrapped = read_wrapped_key(fields, 64)
+    wrapped = read_wrapped_key(fields, "fscryptctl-wrap-1", 64)
     fields.finish()
     return Share(identifier, paths, modes, wrapped)
 
@@ -691,11 +718,13 @@ def aes_256_encrypt_block(round_keys, block):
     return state
 
 
-def aes_256_ctr(key, data):
-    """With a zero first counter block; encrypts and decrypts."""
+def aes_256_ctr(key, data, first_block=bytes(16)):
+    """Encrypts and decrypts; the counter is the whole block, modulo 2^128."""
     round_keys = expand_key(key)
-    stream = b"".join(aes_256_encrypt_block(round_keys, counter.to_bytes(16, "big"))
-                      for counter in range((len(data) + 15) // 16))
+    first = int.from_bytes(first_block, "big")
+    stream = b"".join(
+        aes_256_encrypt_block(round_keys, ((first + block) % 2**128).to_bytes(16, "big"))
+        for block in range((len(data) + 15) // 16))
     return xor(data, stream)
 
 
@@ -753,8 +782,25 @@ def wrap(wrapping_key, salt, context, key):
     return WrappedKey(salt, ciphertext, hmac.new(mac_key, context + ciphertext, "sha256").digest())
 
 
+def google_wrap(wrapping_key, iv, key):
+    """As google/fscrypt did it: bound to nothing but the key. For the vectors alone."""
+    okm = hkdf("sha256", wrapping_key, b"", b"", 64)
+    ciphertext = aes_256_ctr(okm[:32], key, iv)
+    return GoogleWrappedKey(iv, ciphertext, hmac.new(okm[32:], iv + ciphertext, "sha256").digest())
+
+
+def google_unwrap(wrapping_key, wrapped):
+    okm = hkdf("sha256", wrapping_key, b"", b"", 64)
+    mac = hmac.new(okm[32:], wrapped.iv + wrapped.ciphertext, "sha256").digest()
+    if not hmac.compare_digest(mac, wrapped.mac):
+        return None
+    return aes_256_ctr(okm[:32], wrapped.ciphertext, wrapped.iv)
+
+
 def unwrap(wrapping_key, context, wrapped):
     """None if this key and context did not make the wrapping."""
+    if isinstance(wrapped, GoogleWrappedKey):
+        return google_unwrap(wrapping_key, wrapped)
     cipher_key, mac_key = derive(wrapping_key, wrapped.salt, context)
     mac = hmac.new(mac_key, context + wrapped.ciphertext, "sha256").digest()
     if not hmac.compare_digest(mac, wrapped.mac):

@@ -51,6 +51,8 @@ int run_accept(Invocation& invocation);
 int run_backup(Invocation& invocation);
 int run_restore(Invocation& invocation);
 int run_check(Invocation& invocation);
+int run_import_google_fscrypt(Invocation& invocation);
+int run_import_systemd_homed(Invocation& invocation);
 
 int run_add_key(int argc, char** argv);
 int run_remove_key(int argc, char** argv);

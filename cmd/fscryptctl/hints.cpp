@@ -70,12 +70,13 @@ Hint for_wrong_key(const Error& error, const HintContext& context) {
   return if_command(context, "recovery create", "a recovery key is accepted here too");
 }
 
-Hint for_not_managed(const HintContext& context) {
-  if (context.google_fscrypt_mount) {
-    return if_command(
-        context, "import google-fscrypt",
-        as_root(context, "fscryptctl import google-fscrypt " +
-                             shell_quoted(*context.google_fscrypt_mount) + " --dry-run"));
+Hint for_not_managed(const Error& error, const HintContext& context) {
+  const std::optional<std::string> mount =
+      context.google_fscrypt_mount ? context.google_fscrypt_mount(error.path()) : std::nullopt;
+  if (mount) {
+    return if_command(context, "import google-fscrypt",
+                      as_root(context, "fscryptctl import google-fscrypt " + shell_quoted(*mount) +
+                                           " --dry-run"));
   }
   return if_command(context, "restore", "fscryptctl restore BACKUP");
 }
@@ -143,7 +144,7 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
     case Errc::not_set_up:
       return as_root(context, "fscryptctl setup " + path_or(error, "MOUNTPOINT"));
     case Errc::not_managed:
-      return for_not_managed(context);
+      return for_not_managed(error, context);
     case Errc::not_encrypted:
       return std::nullopt;
     case Errc::no_such_policy:

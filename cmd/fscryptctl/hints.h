@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -16,8 +17,8 @@ struct HintContext {
   bool root = false;                    ///< else commands that need root are advised with sudo
   /// The target is unlocked at the moment, though the secret was wrong: files can be rescued.
   bool unlocked_now = false;
-  /// The mount point with google/fscrypt's metadata, for not_managed.
-  std::optional<std::string> google_fscrypt_mount{};
+  /// The mount point of a path's filesystem if google/fscrypt's metadata is there, for not_managed.
+  std::function<std::optional<std::string>(const std::string& path)> google_fscrypt_mount{};
   /// A backup holds nothing of the caller's own (set with the permission error that says so).
   bool foreign_backup = false;
   /// A one-time code was wrong, of which there is no other spelling.

@@ -1,9 +1,31 @@
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include "fscryptctl/core/users.h"
 #include "invocation.h"
 #include "login_password.h"
 #include "signals.h"
 
 namespace fscryptctl {
+
+namespace {
+
+std::optional<std::string> google_fscrypt_mount(const std::vector<Mount>& mounts,
+                                                const std::string& path) {
+  try {
+    const NamedFile file = open_named(path);
+    const Filesystem filesystem = Filesystem::of(file.fd.get(), mounts, path);
+    struct stat info {};
+    if (::fstatat(filesystem.root_fd(), ".fscrypt", &info, AT_SYMLINK_NOFOLLOW) != 0) {
+      return std::nullopt;
+    }
+    return filesystem.mount().mount_point;
+  } catch (const Error&) {
+    return std::nullopt;  // it is advice for another error, which is being reported
+  }
+}
+
+}  // namespace
 
 Context Invocation::make_context() {
   const Identity caller = own_identity();
@@ -14,8 +36,12 @@ Context Invocation::make_context() {
       throw Error(Errc::permission, "only root may act for another user");
     }
   }
+  std::vector<Mount> mounts = read_mount_table();
+  out.hints.google_fscrypt_mount = [mounts](const std::string& path) {
+    return google_fscrypt_mount(mounts, path);
+  };
   return Context{kernel_,
-                 read_mount_table(),
+                 std::move(mounts),
                  caller,
                  user,
                  globals.config_path,

@@ -117,7 +117,7 @@ Json json_of(const ProtectorStatus& protector) {
   object["created"] = summary.created;
   object["opens"] = hex_list(protector.opens);
   object["recovery_key"] = protector.has_recovery_key();
-  object["wrapping"] = "fscryptctl-wrap-1";
+  object["wrapping"] = wrap_algorithm_name(summary.algorithm);
   for (const ProtectorSummary::Way& way : summary.ways) {
     if (way.costs) object["kdf"] = json_of(*way.costs);
   }

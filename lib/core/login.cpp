@@ -236,7 +236,7 @@ ProtectorRecord with_login_wrappings(const ProtectorRecord& record, const Protec
   // Whose password it is goes with it.
   changed.summary.user = other.summary.user;
   changed.summary.machine_id = other.summary.machine_id;
-  changed.summary.ways = ways_of(changed.wrappings);
+  summarise(changed);
   return changed;
 }
 

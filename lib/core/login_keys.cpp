@@ -342,7 +342,7 @@ void LoginKeys::settle() {
       std::erase_if(wanted.wrappings, [newest](const ProtectorWrapping& wrapping) {
         return wrapping.method == Method::login && wrapping.generation != newest;
       });
-      wanted.summary.ways = ways_of(wanted.wrappings);
+      summarise(wanted);
       if (!write(*best, wanted)) continue;
     }
     spread(*best);

@@ -26,12 +26,25 @@ UnlockedPolicy unlock_policy(const LockedPolicy& policy, const OpenProtector& pr
                                               " was changed: its wrapping by protector " +
                                               id.hex() + " does not open");
     }
-    return {policy.record, std::move(*key)};
+    UnlockedPolicy unlocked{policy.record, std::move(*key)};
+    if (algorithm_of(wrapping.wrapped) != WrapAlgorithm::fscryptctl_wrap_1) {
+      unlocked.moved = {id, wrap(protector.key, context_of(policy.record, id), unlocked.key)};
+    }
+    return unlocked;
   }
   throw Error(Errc::no_such_protector, "protector " + id.hex() + " is not one of policy " + hex);
 }
 
+void move_wrapping(UnlockedPolicy& policy) {
+  if (!policy.moved) return;
+  for (PolicyWrapping& wrapping : policy.record.wrappings) {
+    if (wrapping.protector == policy.moved->protector) wrapping = *policy.moved;
+  }
+  policy.moved.reset();
+}
+
 void wrap_for(UnlockedPolicy& policy, const OpenProtector& protector) {
+  move_wrapping(policy);
   const ProtectorId id = protector.record.summary.id;
   policy.record.wrappings.push_back(
       {id, wrap(protector.key, context_of(policy.record, id), policy.key)});

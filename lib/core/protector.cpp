@@ -73,6 +73,8 @@ ProtectorWrapping wrap_with_secret(const Secret& secret, const ProtectorRecord& 
   return wrapping;
 }
 
+SecretBytes copy_of(const SecretBytes& secret) { return SecretBytes(secret.view()); }
+
 /// What to call a secret that opened nothing.
 std::string wrong_secret(const Secret& secret, const RecoveryKeyReading& reading) {
   if (secret.recovery_key || reading.key || reading.resembles) return "wrong recovery key";
@@ -277,6 +279,26 @@ std::optional<ProtectorKey> Opener::try_known(const ProtectorRecord& record) {
   return std::nullopt;
 }
 
+std::optional<ProtectorWrapping> Opener::wrap_again(const ProtectorRecord& record,
+                                                    const ProtectorKey& key) {
+  Attempt attempt{.unlimited = true};
+  ProtectorWrapping wrapping = record.wrappings.front();  // an imported record has no other
+  for (Known& known : known_) {
+    const std::optional<Opened> opened = try_record(known, record, attempt);
+    if (!opened || !equal_secrets(opened->key.secret(), key.secret())) continue;
+    const WrappingKey raw = wrapping.kdf ? WrappingKey() : WrappingKey(copy_of(known.secret.bytes));
+    const WrappingKey* const with =
+        wrapping.kdf ? wrapping_key(known, *wrapping.kdf, attempt) : &raw;
+    wrapping.wrapped = wrap(*with, context_of(record, wrapping), key);
+    const auto again = unwrap(*with, context_of(record, wrapping), wrapping.wrapped);
+    if (!again || !equal_secrets(again->secret(), key.secret())) {
+      throw Error(Errc::internal, "a new wrapping does not open");
+    }
+    return wrapping;
+  }
+  return std::nullopt;
+}
+
 std::optional<Secret> Opener::known_secret(const ProtectorRecord& record) {
   ProtectorRecord own = record;
   const Method method = method_of(record.summary.source);
@@ -336,7 +358,7 @@ ProtectorRecord with_new_secret(const OpenProtector& protector, const Secret& se
                 [own](const ProtectorWrapping& wrapping) { return wrapping.method == own; });
   record.wrappings.insert(record.wrappings.begin(),
                           wrap_with_secret(secret, record, protector.key, costs, generation));
-  record.summary.ways = ways_of(record.wrappings);
+  summarise(record);
   return record;
 }
 
@@ -354,11 +376,13 @@ ProtectorRecord with_newer_login_password(const OpenProtector& protector, const 
   }
   const std::uint64_t stays = found ? kept : newest;
   std::erase_if(record.wrappings, [stays](const ProtectorWrapping& wrapping) {
-    return wrapping.method == Method::login && wrapping.generation != stays;
+    // An imported wrapping cannot stand beside one of ours.
+    const bool imported = algorithm_of(wrapping.wrapped) != WrapAlgorithm::fscryptctl_wrap_1;
+    return imported || (wrapping.method == Method::login && wrapping.generation != stays);
   });
   record.wrappings.insert(record.wrappings.begin(),
                           wrap_with_secret(secret, record, protector.key, costs, generation));
-  record.summary.ways = ways_of(record.wrappings);
+  summarise(record);
   return record;
 }
 

@@ -93,7 +93,7 @@ class Update {
     std::optional<ProtectorRecord> now = store.protector(seen.summary.id);
     if (!now || now->wrappings != seen.wrappings) return false;
     now->wrappings = changed.wrappings;
-    now->summary.ways = changed.summary.ways;
+    summarise(*now);
     now->summary.user = changed.summary.user;
     now->summary.machine_id = changed.summary.machine_id;
     store.write(lock, *now);
@@ -109,6 +109,24 @@ OpenProtector copy_of(const OpenProtector& open) {
   return {open.record, ProtectorKey(SecretBytes(open.key.view())), open.opened_with};
 }
 
+bool is_imported(const ProtectorWrapping& wrapping) {
+  return algorithm_of(wrapping.wrapped) != WrapAlgorithm::fscryptctl_wrap_1;
+}
+
+/// A record never mixes algorithms: where something of ours has come to an imported wrapping, this
+/// one is made again by the secret that has just opened it.
+ProtectorRecord in_one_algorithm(ProtectorRecord changed, const OpenProtector& open,
+                                 Opener& opener) {
+  const auto imported =
+      std::find_if(changed.wrappings.begin(), changed.wrappings.end(), is_imported);
+  if (imported == changed.wrappings.end() || changed.wrappings.size() == 1) return changed;
+  const std::optional<ProtectorWrapping> again = opener.wrap_again(open.record, open.key);
+  if (!again) throw Error(Errc::internal, "an imported wrapping cannot be made again");
+  *imported = *again;
+  summarise(changed);
+  return changed;
+}
+
 std::vector<ProtectorId> ids_of(const std::vector<ProtectorSummary>& protectors) {
   std::vector<ProtectorId> ids;
   ids.reserve(protectors.size());
@@ -121,6 +139,9 @@ std::vector<ProtectorId> ids_of(const std::vector<ProtectorSummary>& protectors)
 UpdatedProtector update_protector(Context& context, const ProtectorChoice& choice, Opener& opener,
                                   const ChangeWrappings& change) {
   std::vector<ProtectorId> chosen = ids_of(choice.candidates);
+  const ChangeWrappings change_all = [&](const OpenProtector& open, std::uint64_t generation) {
+    return in_one_algorithm(change(open, generation), open, opener);
+  };
   // Whoever was faster may have changed the secret: then ours does not open it any more, and the
   // error says so.
   for (int tries = 0; tries < kTries; ++tries) {
@@ -129,7 +150,7 @@ UpdatedProtector update_protector(Context& context, const ProtectorChoice& choic
         opener.open_any(read_protectors(choice.store, chosen), choice.target, named);
     chosen = {open.record.summary.id};
     Update update(context, opener, copy_of(open));
-    if (std::optional<UpdatedProtector> result = update.run(choice, change)) {
+    if (std::optional<UpdatedProtector> result = update.run(choice, change_all)) {
       return std::move(*result);
     }
   }

@@ -43,6 +43,7 @@ struct Free {
   }
 };
 using Kdf = std::unique_ptr<EVP_KDF, Free<EVP_KDF_free>>;
+using CipherContext = std::unique_ptr<EVP_CIPHER_CTX, Free<EVP_CIPHER_CTX_free>>;
 using KdfContext = std::unique_ptr<EVP_KDF_CTX, Free<EVP_KDF_CTX_free>>;
 
 /// The parameter types take pointers to non-const; OpenSSL only reads them.
@@ -119,16 +120,51 @@ Sha256 hmac_sha256(ByteView key, ByteView data) {
   return mac;
 }
 
-void aes_256_ctr(ByteView key, ByteView in, std::span<std::uint8_t> out) {
+void aes_256_ctr(ByteView key, AesCounter counter, ByteView in, std::span<std::uint8_t> out) {
   require(key.size() == kAesKeySize && in.size() == out.size() && in.size() < 4096, "encryption");
   WipedAesKey schedule;
   require(AES_set_encrypt_key(key.data(), 8 * kAesKeySize, &schedule.key) == 0, "encryption");
-  std::array<std::uint8_t, AES_BLOCK_SIZE> counter{};
   std::array<std::uint8_t, AES_BLOCK_SIZE> key_stream{};
   unsigned used = 0;
   CRYPTO_ctr128_encrypt(in.data(), out.data(), in.size(), &schedule.key, counter.data(),
                         key_stream.data(), &used, aes_block);
   OPENSSL_cleanse(key_stream.data(), key_stream.size());
+}
+
+SecretBytes pbkdf2_sha512(ByteView password, ByteView salt, std::uint32_t iterations,
+                          std::size_t size) {
+  init_openssl();
+  SecretBytes out(size);
+  require(PKCS5_PBKDF2_HMAC(reinterpret_cast<const char*>(password.data()),
+                            static_cast<int>(password.size()), salt.data(),
+                            static_cast<int>(salt.size()), static_cast<int>(iterations),
+                            EVP_sha512(), static_cast<int>(size), out.writable().data()) == 1,
+          "key derivation");
+  return out;
+}
+
+bool open_aes_256_gcm(ByteView key, ByteView iv, ByteView in, ByteView tag,
+                      std::span<std::uint8_t> out) {
+  constexpr std::size_t kIvSize = 12;
+  constexpr std::size_t kTagSize = 16;
+  init_openssl();
+  require(key.size() == kAesKeySize && iv.size() == kIvSize && tag.size() == kTagSize &&
+              in.size() == out.size() && in.size() < 4096,
+          "decryption");
+  const CipherContext context(EVP_CIPHER_CTX_new());
+  int size = 0;
+  require(context != nullptr &&
+              EVP_DecryptInit_ex(context.get(), EVP_aes_256_gcm(), nullptr, key.data(),
+                                 iv.data()) == 1 &&
+              EVP_DecryptUpdate(context.get(), out.data(), &size, in.data(),
+                                static_cast<int>(in.size())) == 1 &&
+              // OpenSSL only reads it.
+              EVP_CIPHER_CTX_ctrl(context.get(), EVP_CTRL_AEAD_SET_TAG, kTagSize,
+                                  const_cast<std::uint8_t*>(tag.data())) == 1,
+          "decryption");
+  if (EVP_DecryptFinal_ex(context.get(), out.data() + size, &size) == 1) return true;
+  OPENSSL_cleanse(out.data(), out.size());
+  return false;
 }
 
 }  // namespace fscryptctl::crypto

@@ -23,8 +23,17 @@ using Sha512 = std::array<std::uint8_t, 64>;
 [[nodiscard]] Sha512 sha512(ByteView data);
 [[nodiscard]] Sha256 hmac_sha256(ByteView key, ByteView data);
 
-/// Encrypts, and likewise decrypts, with a zero first counter block. `key` has 32 bytes; `out` is
-/// as long as `in`.
-void aes_256_ctr(ByteView key, ByteView in, std::span<std::uint8_t> out);
+/// Encrypts, and likewise decrypts, with `counter` as the first counter block, a big-endian number.
+/// `key` has 32 bytes; `out` is as long as `in`.
+using AesCounter = std::array<std::uint8_t, 16>;
+void aes_256_ctr(ByteView key, AesCounter counter, ByteView in, std::span<std::uint8_t> out);
+
+/// For opening what systemd-homed made. PBKDF2 (RFC 8018) with HMAC-SHA512.
+[[nodiscard]] SecretBytes pbkdf2_sha512(ByteView password, ByteView salt, std::uint32_t iterations,
+                                        std::size_t size);
+/// Decrypts and checks the tag (12-byte IV, no additional data); false if it is wrong, and `out` is
+/// zeros then.
+[[nodiscard]] bool open_aes_256_gcm(ByteView key, ByteView iv, ByteView in, ByteView tag,
+                                    std::span<std::uint8_t> out);
 
 }  // namespace fscryptctl::crypto

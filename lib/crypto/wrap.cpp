@@ -12,6 +12,8 @@ namespace fscryptctl {
 namespace {
 
 constexpr std::string_view kLabel = "fscryptctl-wrap-1";
+constexpr std::string_view kGoogleName = "google-fscrypt-1";
+constexpr crypto::AesCounter kZeroCounter{};
 constexpr std::size_t kCipherKeySize = 32;
 constexpr std::size_t kMacKeySize = 32;
 
@@ -66,6 +68,11 @@ class WrapKeys {
       : okm_(crypto::hkdf(crypto::Hash::sha256, wrapping_key, salt, info(context),
                           kCipherKeySize + kMacKeySize)) {}
 
+  /// google/fscrypt's: no salt, no info.
+  explicit WrapKeys(ByteView wrapping_key)
+      : okm_(crypto::hkdf(crypto::Hash::sha256, wrapping_key, {}, {},
+                          kCipherKeySize + kMacKeySize)) {}
+
   [[nodiscard]] ByteView cipher_key() const noexcept { return okm_.view().first(kCipherKeySize); }
   [[nodiscard]] ByteView mac_key() const noexcept { return okm_.view().last(kMacKeySize); }
 
@@ -81,9 +88,10 @@ class WrapKeys {
   SecretBytes okm_;
 };
 
-crypto::Sha256 mac_of(const WrapKeys& keys, Bytes context, const Bytes& ciphertext) {
-  context.insert(context.end(), ciphertext.begin(), ciphertext.end());
-  return crypto::hmac_sha256(keys.mac_key(), context);
+/// `prefix` is the context, or the IV.
+crypto::Sha256 mac_of(const WrapKeys& keys, Bytes prefix, const Bytes& ciphertext) {
+  prefix.insert(prefix.end(), ciphertext.begin(), ciphertext.end());
+  return crypto::hmac_sha256(keys.mac_key(), prefix);
 }
 
 WrappedKey wrap_bytes(ByteView wrapping_key, const Bytes& context, ByteView key) {
@@ -92,24 +100,58 @@ WrappedKey wrap_bytes(ByteView wrapping_key, const Bytes& context, ByteView key)
   fill_random(wrapped.salt);
   const WrapKeys keys(wrapping_key, wrapped.salt, context);
   wrapped.ciphertext.resize(key.size());
-  crypto::aes_256_ctr(keys.cipher_key(), key, wrapped.ciphertext);
+  crypto::aes_256_ctr(keys.cipher_key(), kZeroCounter, key, wrapped.ciphertext);
   wrapped.mac = mac_of(keys, context, wrapped.ciphertext);
   return wrapped;
 }
 
+/// Nothing is decrypted before the MAC is found right.
 template <class KeyType>
-std::optional<KeyType> unwrap_bytes(ByteView wrapping_key, const Bytes& context,
-                                    const WrappedKey& wrapped) {
-  if (wrapped.ciphertext.size() != KeyType::kSize) return std::nullopt;
-  const WrapKeys keys(wrapping_key, wrapped.salt, context);
-  const crypto::Sha256 mac = mac_of(keys, context, wrapped.ciphertext);
-  if (CRYPTO_memcmp(mac.data(), wrapped.mac.data(), mac.size()) != 0) return std::nullopt;
+std::optional<KeyType> decrypt(const WrapKeys& keys, const Bytes& authenticated_prefix,
+                               const crypto::AesCounter& counter, const Bytes& ciphertext,
+                               const crypto::Sha256& expected_mac) {
+  const crypto::Sha256 mac = mac_of(keys, authenticated_prefix, ciphertext);
+  if (CRYPTO_memcmp(mac.data(), expected_mac.data(), mac.size()) != 0) return std::nullopt;
   KeyType key;
-  crypto::aes_256_ctr(keys.cipher_key(), wrapped.ciphertext, key.writable());
+  crypto::aes_256_ctr(keys.cipher_key(), counter, ciphertext, key.writable());
   return key;
 }
 
+template <class KeyType, class Context>
+std::optional<KeyType> unwrap_bytes(ByteView wrapping_key, const Context& context,
+                                    const AnyWrappedKey& wrapped) {
+  if (ciphertext_of(wrapped).size() != KeyType::kSize) return std::nullopt;
+  if (const auto* google = std::get_if<GoogleWrappedKey>(&wrapped)) {
+    return decrypt<KeyType>(WrapKeys(wrapping_key), Bytes(google->iv.begin(), google->iv.end()),
+                            google->iv, google->ciphertext, google->mac);
+  }
+  const WrappedKey& ours = std::get<WrappedKey>(wrapped);
+  const Bytes bytes = context_bytes(context);
+  return decrypt<KeyType>(WrapKeys(wrapping_key, ours.salt, bytes), bytes, kZeroCounter,
+                          ours.ciphertext, ours.mac);
+}
+
 }  // namespace
+
+std::string_view wrap_algorithm_name(WrapAlgorithm algorithm) {
+  return algorithm == WrapAlgorithm::google_fscrypt_1 ? kGoogleName : kLabel;
+}
+
+std::optional<WrapAlgorithm> wrap_algorithm_from_name(std::string_view name) {
+  if (name == kLabel) return WrapAlgorithm::fscryptctl_wrap_1;
+  if (name == kGoogleName) return WrapAlgorithm::google_fscrypt_1;
+  return std::nullopt;
+}
+
+WrapAlgorithm algorithm_of(const AnyWrappedKey& wrapped) noexcept {
+  return std::holds_alternative<GoogleWrappedKey>(wrapped) ? WrapAlgorithm::google_fscrypt_1
+                                                           : WrapAlgorithm::fscryptctl_wrap_1;
+}
+
+const Bytes& ciphertext_of(const AnyWrappedKey& wrapped) noexcept {
+  const auto* const google = std::get_if<GoogleWrappedKey>(&wrapped);
+  return google != nullptr ? google->ciphertext : std::get_if<WrappedKey>(&wrapped)->ciphertext;
+}
 
 Bytes context_bytes(const ProtectorKeyContext& context) {
   return ContextWriter()
@@ -159,15 +201,16 @@ WrappedKey wrap(const ProtectorKey& wrapping_key, const PolicyKeyContext& contex
 }
 
 std::optional<ProtectorKey> unwrap(const WrappingKey& wrapping_key,
-                                   const ProtectorKeyContext& context, const WrappedKey& wrapped) {
-  auto key = unwrap_bytes<ProtectorKey>(wrapping_key.view(), context_bytes(context), wrapped);
+                                   const ProtectorKeyContext& context,
+                                   const AnyWrappedKey& wrapped) {
+  auto key = unwrap_bytes<ProtectorKey>(wrapping_key.view(), context, wrapped);
   if (key && protector_id_of(*key) != context.protector) return std::nullopt;
   return key;
 }
 
 std::optional<PolicyKey> unwrap(const ProtectorKey& wrapping_key, const PolicyKeyContext& context,
-                                const WrappedKey& wrapped) {
-  auto key = unwrap_bytes<PolicyKey>(wrapping_key.view(), context_bytes(context), wrapped);
+                                const AnyWrappedKey& wrapped) {
+  auto key = unwrap_bytes<PolicyKey>(wrapping_key.view(), context, wrapped);
   if (key && key_identifier_of(key->view()) != context.policy) return std::nullopt;
   return key;
 }
@@ -179,7 +222,7 @@ WrappedKey wrap(const WrappingKey& wrapping_key, const SharedKeyContext& context
 
 std::optional<PolicyKey> unwrap(const WrappingKey& wrapping_key, const SharedKeyContext& context,
                                 const WrappedKey& wrapped) {
-  auto key = unwrap_bytes<PolicyKey>(wrapping_key.view(), context_bytes(context), wrapped);
+  auto key = unwrap_bytes<PolicyKey>(wrapping_key.view(), context, wrapped);
   if (key && key_identifier_of(key->view()) != context.policy) return std::nullopt;
   return key;
 }

@@ -68,6 +68,20 @@ std::vector<ProtectorSummary::Way> ways_of(const std::vector<ProtectorWrapping>&
   return ways;
 }
 
+WrapAlgorithm algorithm_of(const std::vector<ProtectorWrapping>& wrappings) noexcept {
+  return wrappings.empty() ? WrapAlgorithm::fscryptctl_wrap_1
+                           : algorithm_of(wrappings.front().wrapped);
+}
+
+void summarise(ProtectorRecord& record) {
+  record.summary.algorithm = algorithm_of(record.wrappings);
+  record.summary.ways = ways_of(record.wrappings);
+}
+
+void summarise(PolicyRecord& record) {
+  record.summary.protectors = protectors_of(record.wrappings);
+}
+
 std::vector<ProtectorId> protectors_of(const std::vector<PolicyWrapping>& wrappings) {
   std::vector<ProtectorId> protectors;
   protectors.reserve(wrappings.size());

@@ -80,10 +80,26 @@ std::optional<std::string> broken_ways_rule(const ProtectorSummary& summary) {
   if (own_ways > (own == Method::login ? kMaxLoginWrappings : 1) || recovery_keys > 1) {
     return "there are too many wrappings of one method";
   }
+  if (summary.algorithm == WrapAlgorithm::google_fscrypt_1 && summary.ways.size() != 1) {
+    return "wrappings of google/fscrypt stand alone";
+  }
   for (const ProtectorSummary::Way& way : summary.ways) {
     if (auto broken = broken_cost_rule(way)) return broken;
   }
   return std::nullopt;
+}
+
+bool mixes_algorithms(const ProtectorRecord& record) {
+  return std::any_of(record.wrappings.begin(), record.wrappings.end(),
+                     [&](const ProtectorWrapping& wrapping) {
+                       return algorithm_of(wrapping.wrapped) != algorithm_of(record.wrappings);
+                     });
+}
+
+bool has_google_wrapping(const PolicyRecord& record) {
+  return std::any_of(record.wrappings.begin(), record.wrappings.end(), [](const auto& wrapping) {
+    return algorithm_of(wrapping.wrapped) == WrapAlgorithm::google_fscrypt_1;
+  });
 }
 
 bool repeats_generation(const ProtectorRecord& record) {
@@ -123,6 +139,13 @@ bool valid_name(std::string_view name) {
   return valid_user_hint(name) && name.find_first_of(":/") == std::string_view::npos;
 }
 
+bool fits_google_fscrypt(const EncryptionOptions& options) noexcept {
+  const bool adiantum = options.contents == Mode::adiantum && options.filenames == Mode::adiantum;
+  return options.contents != Mode::sm4_xts && options.filenames != Mode::sm4_cts &&
+         options.direct_key == adiantum && !options.iv_ino_lblk_64 && !options.iv_ino_lblk_32 &&
+         options.log2_data_unit_size == 0;
+}
+
 bool valid_path_hint(std::string_view path) {
   if (path.size() > kMaxPathSize || path.find('\0') != std::string_view::npos) return false;
   for (;;) {
@@ -155,11 +178,13 @@ std::optional<std::string> broken_rule(const PolicySummary& summary) {
 
 std::optional<std::string> broken_rule(const ProtectorRecord& record) {
   ProtectorSummary summary = record.summary;
+  summary.algorithm = algorithm_of(record.wrappings);
   summary.ways = ways_of(record.wrappings);
+  if (mixes_algorithms(record)) return "wrappings are of different algorithms";
   if (auto broken = broken_rule(summary)) return broken;
   for (const ProtectorWrapping& wrapping : record.wrappings) {
     if (wrapping.generation == 0) return "a generation is out of range";
-    if (wrapping.wrapped.ciphertext.size() != ProtectorKey::kSize)
+    if (ciphertext_of(wrapping.wrapped).size() != ProtectorKey::kSize)
       return "a wrapping has a wrong size";
   }
   if (repeats_generation(record)) return "two wrappings have the same generation";
@@ -171,8 +196,11 @@ std::optional<std::string> broken_rule(const PolicyRecord& record) {
   summary.protectors = protectors_of(record.wrappings);
   if (auto broken = broken_rule(summary)) return broken;
   if (auto broken = invalid_combination(record.options)) return broken;
+  if (has_google_wrapping(record) && (record.operation || !fits_google_fscrypt(record.options))) {
+    return "a wrapping of google/fscrypt stands with what that cannot express";
+  }
   for (const PolicyWrapping& wrapping : record.wrappings) {
-    if (wrapping.wrapped.ciphertext.size() != PolicyKey::kSize)
+    if (ciphertext_of(wrapping.wrapped).size() != PolicyKey::kSize)
       return "a wrapping has a wrong size";
   }
   return std::nullopt;

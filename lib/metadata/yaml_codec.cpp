@@ -21,13 +21,11 @@ using yaml::corrupt;
 using yaml::Fields;
 using yaml::Node;
 
-constexpr std::string_view kWrapAlgorithm = "fscryptctl-wrap-1";
 constexpr std::uint64_t kMaxU64 = std::numeric_limits<std::uint64_t>::max();
 
-void require_algorithm(Fields& fields) {
-  if (yaml::plain(fields.required("algorithm")) != kWrapAlgorithm) {
-    throw unknown("wrapping algorithm");
-  }
+WrapAlgorithm read_algorithm(Fields& fields) {
+  return known(wrap_algorithm_from_name(yaml::plain(fields.required("algorithm"))),
+               "wrapping algorithm");
 }
 
 Method read_method(Fields& fields) {
@@ -40,6 +38,15 @@ std::optional<KdfCosts> read_costs(Fields& fields) {
   if (kdf != "argon2id") throw unknown("kdf");
   return KdfCosts{read_u32(fields.required("passes")), read_u32(fields.required("memory_kib")),
                   read_u32(fields.required("lanes"))};
+}
+
+AnyWrappedKey read_any_wrapped_key(Fields& fields, WrapAlgorithm algorithm, std::size_t key_size) {
+  if (algorithm == WrapAlgorithm::google_fscrypt_1) {
+    return GoogleWrappedKey{read_array<16>(fields.required("iv")),
+                            read_bytes(fields.required("ciphertext"), key_size),
+                            read_array<32>(fields.required("mac"))};
+  }
+  return read_wrapped_key(fields, key_size);
 }
 
 // --- protectors
@@ -63,7 +70,7 @@ ProtectorSummary read_protector_summary(const Node& document) {
   if (const Node* user = fields.optional("user")) summary.user = read_text(*user);
   if (const Node* machine = fields.optional("machine_id"))
     summary.machine_id = yaml::plain(*machine);
-  require_algorithm(fields);
+  summary.algorithm = read_algorithm(fields);
   for (const Node& way : yaml::list(fields.required("methods"))) {
     summary.ways.push_back(read_way(way));
   }
@@ -78,13 +85,13 @@ std::optional<Argon2id> read_kdf(Fields& fields) {
   return Argon2id{*costs, read_array<16>(fields.required("kdf_salt"))};
 }
 
-ProtectorWrapping read_protector_wrapping(const Node& node) {
+ProtectorWrapping read_protector_wrapping(const Node& node, WrapAlgorithm algorithm) {
   Fields fields(node);
   ProtectorWrapping wrapping;
   wrapping.method = read_method(fields);
   wrapping.generation = yaml::integer(fields.required("generation"), 1, kMaxU64);
   wrapping.kdf = read_kdf(fields);
-  wrapping.wrapped = read_wrapped_key(fields, ProtectorKey::kSize);
+  wrapping.wrapped = read_any_wrapped_key(fields, algorithm, ProtectorKey::kSize);
   fields.finish();
   return wrapping;
 }
@@ -93,7 +100,7 @@ void read_second_document(const Node& document, ProtectorRecord& record) {
   Fields fields(document);
   const ProtectorId id = read_identifier<ProtectorId>(fields.required("id"));
   for (const Node& wrapping : yaml::list(fields.required("wrappings"))) {
-    record.wrappings.push_back(read_protector_wrapping(wrapping));
+    record.wrappings.push_back(read_protector_wrapping(wrapping, record.summary.algorithm));
   }
   fields.finish();
   if (id != record.summary.id || ways_of(record.wrappings) != record.summary.ways) {
@@ -122,8 +129,7 @@ PolicyWrapping read_policy_wrapping(const Node& node) {
   Fields fields(node);
   PolicyWrapping wrapping;
   wrapping.protector = read_identifier<ProtectorId>(fields.required("protector"));
-  require_algorithm(fields);
-  wrapping.wrapped = read_wrapped_key(fields, PolicyKey::kSize);
+  wrapping.wrapped = read_any_wrapped_key(fields, read_algorithm(fields), PolicyKey::kSize);
   fields.finish();
   return wrapping;
 }

@@ -14,12 +14,18 @@
 namespace fscryptctl {
 namespace {
 
-constexpr std::string_view kWrapAlgorithm = "fscryptctl-wrap-1";
-
 void emit_costs(Lines& lines, const KdfCosts& costs) {
   lines.item_field("passes", costs.passes);
   lines.item_field("memory_kib", costs.memory_kib);
   lines.item_field("lanes", costs.lanes);
+}
+
+void emit_any_wrapped_key(Lines& lines, const AnyWrappedKey& wrapped) {
+  const auto* const google = std::get_if<GoogleWrappedKey>(&wrapped);
+  if (google == nullptr) return emit_wrapped_key(lines, std::get<WrappedKey>(wrapped));
+  lines.item_field("iv", to_hex(google->iv));
+  lines.item_field("ciphertext", to_hex(google->ciphertext));
+  lines.item_field("mac", to_hex(google->mac));
 }
 
 // --- protectors
@@ -39,7 +45,7 @@ void emit_wrapping(Lines& lines, const ProtectorWrapping& wrapping) {
     emit_costs(lines, wrapping.kdf->costs);
     lines.item_field("kdf_salt", to_hex(wrapping.kdf->salt));
   }
-  emit_wrapped_key(lines, wrapping.wrapped);
+  emit_any_wrapped_key(lines, wrapping.wrapped);
 }
 
 // --- policies
@@ -68,8 +74,8 @@ std::string emit_all(const PolicyRecord& record) {
   lines.begin_list("wrappings");
   for (const PolicyWrapping& wrapping : record.wrappings) {
     lines.first_item_field("protector", wrapping.protector.hex());
-    lines.item_field("algorithm", kWrapAlgorithm);
-    emit_wrapped_key(lines, wrapping.wrapped);
+    lines.item_field("algorithm", wrap_algorithm_name(algorithm_of(wrapping.wrapped)));
+    emit_any_wrapped_key(lines, wrapping.wrapped);
   }
   return lines.take();
 }
@@ -95,7 +101,7 @@ std::string emit(const ProtectorRecord& record) {
   lines.field("created", summary.created);
   if (!summary.user.empty()) lines.field("user", quote(summary.user));
   if (!summary.machine_id.empty()) lines.field("machine_id", summary.machine_id);
-  lines.field("algorithm", kWrapAlgorithm);
+  lines.field("algorithm", wrap_algorithm_name(algorithm_of(record.wrappings)));
   lines.begin_list("methods");
   for (const ProtectorSummary::Way& way : ways_of(record.wrappings)) emit_way(lines, way);
   lines.begin_document();

@@ -87,7 +87,7 @@ TEST_CASE("who forgot the passphrase of an unlocked directory is told how to sav
 
 TEST_CASE("a directory of google/fscrypt can be imported", "[cmd][hints]") {
   HintContext context = kUser;
-  context.google_fscrypt_mount = "/home";
+  context.google_fscrypt_mount = [](const std::string&) { return "/home"; };
   CHECK(hint(Errc::not_managed, "/home/p", context) ==
         "sudo fscryptctl import google-fscrypt /home --dry-run");
 }
@@ -154,7 +154,7 @@ TEST_CASE("no hint names a command that does not exist", "[cmd][hints]") {
   REQUIRE(kAll.size() == static_cast<std::size_t>(Errc::interrupted) + 1);
   HintContext context;
   context.commands = kNow;
-  context.google_fscrypt_mount = "/home";
+  context.google_fscrypt_mount = [](const std::string&) { return "/home"; };
   for (const bool unlocked : {false, true}) {
     context.unlocked_now = unlocked;
     for (const Errc code : kAll) {

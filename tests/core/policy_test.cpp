@@ -1,5 +1,6 @@
 #include "fscryptctl/core/policy.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 
 #include "fscryptctl/base/error.h"
@@ -48,6 +49,38 @@ TEST_CASE("modes that somebody changed in the record make its wrapping useless")
   } catch (const Error& error) {
     CHECK(error.code() == Errc::corrupt_metadata);
   }
+}
+
+TEST_CASE("an imported wrapping stays until the record is written with it in hand") {
+  OpenProtector protector = a_protector(1);
+  for (std::uint8_t i = 0; i < ProtectorKey::kSize; ++i) protector.key.writable()[i] = i;
+  protector.record.summary.id = protector_id_of(protector.key);
+  PolicyRecord record;
+  record.summary.key_identifier = *KeyIdentifier::from_hex("8699c2c53707405da5aba5ae4d8583c0");
+  // Made by metadata-format/reader.py with an IV of zeros: the policy key 00 to 3f.
+  GoogleWrappedKey wrapped{
+      {},
+      *from_hex("fdd21458d5bd87ace50b1de60139601028138fc585ab8621d121d362f62b36a9"
+                "368ebf58ef66cb34490fe07ea21b712edc2ee8c84408266053aa67ed3a8d6818"),
+      {}};
+  std::ranges::copy(*from_hex("93820596b57002de6eb79f35a4d1f536bcf43b68fb18a012033e96503c2b45d9"),
+                    wrapped.mac.begin());
+  record.wrappings = {{protector.record.summary.id, wrapped}};
+  summarise(record);
+
+  UnlockedPolicy opened = unlock_policy({record}, protector);
+  CHECK(opened.key.view()[63] == 63);
+  CHECK(opened.record == record);
+  wrap_for(opened, a_protector(2));
+  REQUIRE(opened.record.wrappings.size() == 2);
+  for (const PolicyWrapping& wrapping : opened.record.wrappings) {
+    CHECK(algorithm_of(wrapping.wrapped) == WrapAlgorithm::fscryptctl_wrap_1);
+  }
+  UnlockedPolicy again = unlock_policy({opened.record}, protector);
+  CHECK(equal_secrets(again.key.secret(), opened.key.secret()));
+  const PolicyRecord ours = again.record;
+  move_wrapping(again);
+  CHECK(again.record == ours);
 }
 
 TEST_CASE("path hints are kept newest last, each once, sixteen at most") {

@@ -1,10 +1,12 @@
 #include "fscryptctl/core/protector.h"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <deque>
 
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/crypto/key_identifier.h"
+#include "fscryptctl/crypto/random.h"
 #include "kernel/fake_kernel.h"
 
 using namespace fscryptctl;
@@ -74,6 +76,22 @@ ProtectorSummary named(const std::string& name, const std::string& id) {
   summary.name = name;
   summary.id = *ProtectorId::from_hex(id);
   return summary;
+}
+
+/// The record as if google/fscrypt had made it: passphrase "one", protector key 00 to 1f.
+ProtectorRecord imported_protector() {
+  ProtectorRecord record;
+  record.summary.id = *ProtectorId::from_hex("572b248e70045051");
+  record.summary.name = "imported";
+  record.summary.created = "2026-11-22T10:11:12Z";
+  // Made by metadata-format/reader.py with a salt and an IV of zeros.
+  GoogleWrappedKey wrapped{
+      {}, *from_hex("12e3e2e24cd12b9a2696abf662098f96ce6609cd6cbbaf2b1ca196725e51befe"), {}};
+  std::ranges::copy(*from_hex("45e6c0af191c2ba00df206c0f18ad5f04e3a25a4730505550da719fc96cea7e2"),
+                    wrapped.mac.begin());
+  record.wrappings = {{Method::passphrase, 1, Argon2id{kCheap, {}}, wrapped}};
+  summarise(record);
+  return record;
 }
 
 }  // namespace
@@ -250,6 +268,42 @@ TEST_CASE("a protector is found by name, id, or the beginning of its id, in this
   CHECK(code_of([&] { (void)find_protector(all, "bbb"); }) == Errc::no_such_protector);
   CHECK(code_of([&] { (void)find_protector(all, "aaaa"); }) == Errc::ambiguous);
   CHECK(code_of([&] { (void)find_protector(all, "Mine"); }) == Errc::no_such_protector);
+}
+
+TEST_CASE("an imported protector opens, and moves with its next secret") {
+  Bench bench;
+  Prepared provider(passphrase("wrong"), passphrase("one"));
+  Opener opener(provider, bench.context);
+  const OpenProtector& open = opener.open_any({{imported_protector()}, {}}, "/d", true);
+  CHECK(open.key.view()[31] == 31);
+  const ProtectorRecord changed = with_new_secret(open, passphrase("two"), kCheap, 1);
+  CHECK(changed.summary.algorithm == WrapAlgorithm::fscryptctl_wrap_1);
+  CHECK(changed.wrappings.front().generation == 2);
+  CHECK(changed.wrappings.front().kdf->salt != KdfSalt{});
+  opener.remember(passphrase("two"));
+  CHECK(opener.try_known(changed));
+}
+
+TEST_CASE("a proven secret wraps an imported protector key again") {
+  Bench bench;
+  const ProtectorRecord record = imported_protector();
+  Prepared provider(passphrase("wrong"), passphrase("one"));
+  Opener opener(provider, bench.context);
+  const OpenProtector& open = opener.open_any({{record}, {}}, "/d", true);
+  const std::optional<ProtectorWrapping> again = opener.wrap_again(record, open.key);
+  REQUIRE(again);
+  CHECK(algorithm_of(again->wrapped) == WrapAlgorithm::fscryptctl_wrap_1);
+  CHECK(again->kdf == record.wrappings.front().kdf);
+  ProtectorRecord moved = record;
+  moved.wrappings = {*again};
+  summarise(moved);
+  Opener other(provider, bench.context);
+  other.remember(passphrase("one"));
+  CHECK(other.try_known(moved));
+  CHECK_FALSE(other.wrap_again(record, random_key<ProtectorKey>()));
+  Opener without(provider, bench.context);
+  without.remember(passphrase("two"));
+  CHECK_FALSE(without.wrap_again(record, open.key));
 }
 
 TEST_CASE("the secret that opened a protector can be used again, and no other one") {

@@ -339,5 +339,71 @@ TEST_CASE("a key that is not the one named does not come out, whoever wrapped it
                      wrap(protector_key(), policy_context(), other_policy_key)));
 }
 
+GoogleWrappedKey google_wrapped(std::string_view ciphertext, std::string_view mac) {
+  GoogleWrappedKey wrapped{
+      counting<std::array<std::uint8_t, 16>>(0), from_hex(ciphertext).value(), {}};
+  std::ranges::copy(from_hex(mac).value(), wrapped.mac.begin());
+  return wrapped;
+}
+
+// Policy key 00 to 3f under 00 to 1f with the IV 00 to 0f; likewise the protector key 00 to 1f.
+
+GoogleWrappedKey google_policy() {
+  return google_wrapped(
+      "d071d0108ec9a9948d7fdebc4184efbe"
+      "050022fab1d77177ec92f753b6358f81f1e616a9af9bae8bc4c75b9ca2d71186"
+      "0532f7a995cad19fc7eaee48ae2010c7",
+      "b1c0b934c2c7c5fa8639ccf6d136111bb3678dcc37ec8237f8ffc3af81e471e9");
+}
+
+GoogleWrappedKey google_protector() {
+  return google_wrapped("d071d0108ec9a9948d7fdebc4184efbe050022fab1d77177ec92f753b6358f81",
+                        "ffd207ceb35ea7c3933c8a5b9b2dbafa6af8a3d47686cbab023c3cc704a8a30c");
+}
+
+TEST_CASE("a wrapping of google/fscrypt opens, whatever its context says besides the identifier") {
+  const auto key = counting_key<ProtectorKey>(0);
+  CHECK(equal_keys(unwrap(key, policy_context(), google_policy()), policy_key()));
+  const auto wrapping = counting_key<WrappingKey>(0);
+  ProtectorKeyContext context = passphrase_context();
+  CHECK(equal_keys(unwrap(wrapping, context, google_protector()), protector_key()));
+  context.generation = 1;
+  context.method = "login";
+  CHECK(unwrap(wrapping, context, google_protector()));
+  context.protector.bytes[0] ^= 1;
+  CHECK_FALSE(unwrap(wrapping, context, google_protector()));
+  PolicyKeyContext other = policy_context();
+  other.policy.bytes[15] ^= 1;
+  CHECK_FALSE(unwrap(key, other, google_policy()));
+}
+
+TEST_CASE("no changed byte of google/fscrypt's wrapping opens, nor another size") {
+  const auto key = counting_key<ProtectorKey>(0);
+  GoogleWrappedKey wrapped = google_policy();
+  for (const std::span<std::uint8_t> part :
+       {std::span<std::uint8_t>(wrapped.iv), std::span<std::uint8_t>(wrapped.ciphertext),
+        std::span<std::uint8_t>(wrapped.mac)}) {
+    for (std::uint8_t& byte : part) {
+      byte ^= 0x80;
+      CHECK_FALSE(unwrap(key, policy_context(), wrapped));
+      byte ^= 0x80;
+    }
+  }
+  REQUIRE(unwrap(key, policy_context(), wrapped));
+  CHECK_FALSE(unwrap(counting_key<ProtectorKey>(1), policy_context(), wrapped));
+  CHECK_FALSE(unwrap(counting_key<WrappingKey>(0), passphrase_context(), wrapped));
+  wrapped.ciphertext.pop_back();
+  CHECK_FALSE(unwrap(key, policy_context(), wrapped));
+}
+
+TEST_CASE("algorithms have the names of the format") {
+  for (const auto algorithm : {WrapAlgorithm::fscryptctl_wrap_1, WrapAlgorithm::google_fscrypt_1}) {
+    CHECK(wrap_algorithm_from_name(wrap_algorithm_name(algorithm)) == algorithm);
+  }
+  CHECK(wrap_algorithm_name(algorithm_of(AnyWrappedKey(google_policy()))) == "google-fscrypt-1");
+  CHECK(wrap_algorithm_name(algorithm_of(AnyWrappedKey(WrappedKey{}))) == "fscryptctl-wrap-1");
+  CHECK_FALSE(wrap_algorithm_from_name("google-fscrypt-2"));
+}
+
 }  // namespace
 }  // namespace fscryptctl

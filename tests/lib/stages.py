@@ -193,7 +193,7 @@ def stage_build_asan():
 
 def stage_build_fuzz():
     # Optimised a little: here it is the number of executions that finds something.
-    return build("build-fuzz", FUZZ, ["codec_fuzzer"], *SANITIZED, "-DFSCRYPTCTL_FUZZ=ON",
+    return build("build-fuzz", FUZZ, ["codec_fuzzer", "imports_fuzzer"], *SANITIZED, "-DFSCRYPTCTL_FUZZ=ON",
                  f"-DCMAKE_CXX_FLAGS=-O1 {SANITIZE}", env={"CXX": "clang++"})
 
 
@@ -240,6 +240,16 @@ def stage_fuzz():
         records])
 
 
+def stage_fuzz_imports():
+    program = FUZZ / "imports_fuzzer"
+    corpus = FUZZ / "imports-corpus"
+    corpus.mkdir(parents=True, exist_ok=True)
+    return needs(program) or one("fuzz-imports", [
+        program, f"-max_total_time={FUZZ_SECONDS}", f"-max_len={2 * LONGEST_RECORD}", "-timeout=5",
+        "-rss_limit_mb=1024", "-print_final_stats=1", f"-artifact_prefix={LOGS}/fuzz-", corpus,
+        REPOSITORY / "tests/fuzz/imports"])
+
+
 def stage_man():
     pages = [path for path in files("man") if re.fullmatch(r"\.[1-8]", path.suffix)]
     if not pages:
@@ -263,11 +273,12 @@ def stage_tidy():
 STAGES = {name.removeprefix("stage_").replace("_", "-"): function
           for name, function in list(globals().items()) if name.startswith("stage_")}
 NEEDS = {"unit": ["build-asan"], "system": ["build"], "cli": ["build"], "pam": ["build"],
-         "guest": ["build"], "fuzz": ["build-fuzz"], "tidy": ["build"]}
+         "guest": ["build"], "fuzz": ["build-fuzz"], "fuzz-imports": ["build-fuzz"],
+         "tidy": ["build"]}
 
 
-# One thread that needs nothing but a processor: it runs beside the stages that mostly wait.
-BACKGROUND = {"fuzz"}
+# They need nothing but a processor: they run beside the stages that mostly wait.
+BACKGROUND = {"fuzz", "fuzz-imports"}
 
 
 def timed(name):

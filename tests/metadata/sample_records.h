@@ -59,4 +59,29 @@ inline PolicyRecord sample_policy() {
   return record;
 }
 
+inline GoogleWrappedKey sample_google_key(std::size_t key_size, std::uint8_t fill) {
+  GoogleWrappedKey wrapped;
+  wrapped.iv.fill(fill);
+  wrapped.ciphertext.assign(key_size, static_cast<std::uint8_t>(fill + 1));
+  wrapped.mac.fill(static_cast<std::uint8_t>(fill + 2));
+  return wrapped;
+}
+
+/// As google/fscrypt's records are imported.
+inline ProtectorRecord sample_imported_protector() {
+  ProtectorRecord record = sample_protector();
+  record.wrappings = {sample_hashed_wrapping(Method::passphrase, 1)};
+  record.wrappings.front().wrapped = sample_google_key(32, 0x40);
+  summarise(record);
+  return record;
+}
+
+inline PolicyRecord sample_imported_policy() {
+  PolicyRecord record = sample_policy();
+  record.wrappings = {{*ProtectorId::from_hex("572b248e70045051"), sample_google_key(64, 0x50)},
+                      {*ProtectorId::from_hex("572b248e70045052"), sample_wrapped_key(64, 0x60)}};
+  summarise(record);
+  return record;
+}
+
 }  // namespace fscryptctl

@@ -632,4 +632,23 @@ void check_every_flipped_bit(const std::string& text, const Record& original,
 TEST_CASE("no flipped bit is read as the same record") {
   check_every_flipped_bit(emit(sample_protector()), sample_protector(), parse_protector);
   check_every_flipped_bit(emit(sample_policy()), sample_policy(), parse_policy);
+  check_every_flipped_bit(emit(sample_imported_protector()), sample_imported_protector(),
+                          parse_protector);
+  check_every_flipped_bit(emit(sample_imported_policy()), sample_imported_policy(), parse_policy);
+}
+
+TEST_CASE("imported records are read as they were written, and never mixed") {
+  CHECK(parse_protector(emit(sample_imported_protector())) == sample_imported_protector());
+  CHECK(parse_protector_summary(emit(sample_imported_protector())).algorithm ==
+        WrapAlgorithm::google_fscrypt_1);
+  CHECK(parse_policy(emit(sample_imported_policy())) == sample_imported_policy());
+
+  ProtectorRecord mixed = sample_imported_protector();
+  mixed.wrappings.push_back(sample_key_wrapping(Method::recovery_key));
+  CHECK(refusal([&] { (void)emit(mixed); }) == Errc::internal);
+  mixed.wrappings.back().wrapped = sample_google_key(32, 0x70);
+  CHECK(refusal([&] { (void)emit(mixed); }) == Errc::internal);
+  PolicyRecord too_much = sample_imported_policy();
+  too_much.options.log2_data_unit_size = 12;
+  CHECK(refusal([&] { (void)emit(too_much); }) == Errc::internal);
 }

@@ -50,7 +50,7 @@ _fscryptctl() {
     elif [[ -z $command ]]; then
       command=$word
       case $command in
-        protector|policy|recovery) family=1 ;;
+        protector|policy|import|recovery) family=1 ;;
       esac
     elif [[ -n $family ]]; then
       command+=" $word"
@@ -113,6 +113,8 @@ _fscryptctl() {
       'backup') _fscryptctl_words --output "${everywhere[@]}" ;;
       'check') _fscryptctl_words --repair "${everywhere[@]}" ;;
       'restore') _fscryptctl_words --dry-run --replace --mount "${everywhere[@]}" ;;
+      'import google-fscrypt') _fscryptctl_words --dry-run --update "${everywhere[@]}" ;;
+      'import systemd-homed') _fscryptctl_words --name --passphrase-file "${everywhere[@]}" ;;
       'add_key') _fscryptctl_words --hw-wrapped-key -h --help -v --version ;;
       'remove_key') _fscryptctl_words --all-users -h --help -v --version ;;
       'key_status') _fscryptctl_words -h --help -v --version ;;
@@ -126,11 +128,12 @@ _fscryptctl() {
       'recovery remove') _fscryptctl_words --protector --mount --passphrase-file --key-file --key-format --recovery-key-file --kdf-limit "${everywhere[@]}" ;;
     esac
   elif [[ -z $command ]]; then
-    _fscryptctl_words setup encrypt unlock lock purge list status change-passphrase protector policy share accept backup check restore add_key remove_key key_status get_policy set_policy import_hw_wrapped_key generate_hw_wrapped_key prepare_hw_wrapped_key recovery
+    _fscryptctl_words setup encrypt unlock lock purge list status change-passphrase protector policy share accept backup check restore import add_key remove_key key_status get_policy set_policy import_hw_wrapped_key generate_hw_wrapped_key prepare_hw_wrapped_key recovery
   elif [[ -n $family ]]; then
     case $command in
       'protector') _fscryptctl_words list show create verify rename change-kdf rotate remove ;;
       'policy') _fscryptctl_words list show add-protector remove-protector remove ;;
+      'import') _fscryptctl_words google-fscrypt systemd-homed ;;
       'recovery') _fscryptctl_words create verify remove ;;
     esac
   else
@@ -150,6 +153,8 @@ _fscryptctl() {
       'backup 0') _fscryptctl_files default ;;
       'check 0') _fscryptctl_files dirnames ;;
       'restore 0') _fscryptctl_files default ;;
+      'import google-fscrypt 0') _fscryptctl_files dirnames ;;
+      'import systemd-homed 0') _fscryptctl_files dirnames ;;
       'add_key 0') _fscryptctl_files dirnames ;;
       'remove_key 1') _fscryptctl_files dirnames ;;
       'key_status 1') _fscryptctl_files dirnames ;;

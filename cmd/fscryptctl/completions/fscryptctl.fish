@@ -19,7 +19,7 @@ function __fscryptctl_look --no-scope-shadowing
             end
         else if test "x$command" = x
             set command "$word"
-        else if contains -- "$command" protector policy recovery
+        else if contains -- "$command" protector policy import recovery
             set command "$command $word"
         else
             set operands (math $operands + 1)
@@ -58,6 +58,7 @@ complete -c fscryptctl -n '__fscryptctl_in ""' -f -a accept -d 'take what anothe
 complete -c fscryptctl -n '__fscryptctl_in ""' -f -a backup -d 'save what unlocks the directories under a path'
 complete -c fscryptctl -n '__fscryptctl_in ""' -f -a check -d 'look for damage, and repair what is safe'
 complete -c fscryptctl -n '__fscryptctl_in ""' -f -a restore -d 'write the records of a backup back'
+complete -c fscryptctl -n '__fscryptctl_in ""' -f -a import -d 'google-fscrypt, systemd-homed'
 complete -c fscryptctl -n '__fscryptctl_in ""' -f -a add_key -d 'add a raw key to a filesystem'
 complete -c fscryptctl -n '__fscryptctl_in ""' -f -a remove_key -d 'remove a key from a filesystem'
 complete -c fscryptctl -n '__fscryptctl_in ""' -f -a key_status -d 'show whether a key is present'
@@ -80,6 +81,8 @@ complete -c fscryptctl -n '__fscryptctl_in policy' -f -a show -d 'show one polic
 complete -c fscryptctl -n '__fscryptctl_in policy' -f -a add-protector -d 'let one more protector open it'
 complete -c fscryptctl -n '__fscryptctl_in policy' -f -a remove-protector -d 'take a protector from it'
 complete -c fscryptctl -n '__fscryptctl_in policy' -f -a remove -d 'remove the record of a policy that is not needed any more'
+complete -c fscryptctl -n '__fscryptctl_in import' -f -a google-fscrypt -d 'take over what google/fscrypt set up'
+complete -c fscryptctl -n '__fscryptctl_in import' -f -a systemd-homed -d 'take over a home directory of systemd-homed'
 complete -c fscryptctl -n '__fscryptctl_in recovery' -f -a create -d 'make a recovery key, one more way in'
 complete -c fscryptctl -n '__fscryptctl_in recovery' -f -a verify -d 'prove that a recovery key opens something'
 complete -c fscryptctl -n '__fscryptctl_in recovery' -f -a remove -d 'take a recovery key away'
@@ -246,6 +249,12 @@ complete -c fscryptctl -n '__fscryptctl_in "restore"' -l dry-run -d 'only say wh
 complete -c fscryptctl -n '__fscryptctl_in "restore"' -l replace -d 'replace records that are different or damaged'
 complete -c fscryptctl -n '__fscryptctl_in "restore"' -l mount -r -F -d 'where protectors and keys are looked up (default: here)'
 complete -c fscryptctl -n '__fscryptctl_in "restore" 0' -F
+complete -c fscryptctl -n '__fscryptctl_in "import google-fscrypt"' -l dry-run -d 'only show what would be imported'
+complete -c fscryptctl -n '__fscryptctl_in "import google-fscrypt"' -l update -d 'take over again what google/fscrypt has changed since, unless it was changed here'
+complete -c fscryptctl -n '__fscryptctl_in "import google-fscrypt" 0' -F
+complete -c fscryptctl -n '__fscryptctl_in "import systemd-homed"' -l name -x -d 'the new protector\'s name'
+complete -c fscryptctl -n '__fscryptctl_in "import systemd-homed"' -l passphrase-file -r -F -d 'password or recovery key: the first line of a file, - for standard input'
+complete -c fscryptctl -n '__fscryptctl_in "import systemd-homed" 0' -F
 complete -c fscryptctl -n '__fscryptctl_in "add_key"' -l hw-wrapped-key -d 'the key is hardware-wrapped, made by prepare_hw_wrapped_key'
 complete -c fscryptctl -n '__fscryptctl_in "add_key"' -s h -d 'show this help'
 complete -c fscryptctl -n '__fscryptctl_in "add_key"' -l help -d 'show this help'

@@ -17,6 +17,9 @@ struct LockedPolicy {
 struct UnlockedPolicy {
   PolicyRecord record;
   PolicyKey key;
+  /// Made when it was opened by an imported wrapping: the same by our algorithm. Whoever has a
+  /// reason to write the record takes it along (move_wrapping).
+  std::optional<PolicyWrapping> moved{};
 };
 
 /// True if the protector is one of the policy's.
@@ -30,7 +33,10 @@ struct UnlockedPolicy {
 /// A new policy key that nothing wraps yet.
 [[nodiscard]] UnlockedPolicy make_policy(const EncryptionOptions& options);
 
-/// Adds a wrapping by one more protector.
+/// Puts the imported wrapping that opened the policy under our own algorithm.
+void move_wrapping(UnlockedPolicy& policy);
+
+/// Adds a wrapping by one more protector, and moves the imported one that opened it.
 void wrap_for(UnlockedPolicy& policy, const OpenProtector& protector);
 
 /// Wraps for one more protector, and proves that the new wrapping opens to the same key. Throws

@@ -48,6 +48,10 @@ class Opener {
   /// The secret given before that opens the record's own method (no recovery key), as one of the
   /// record's source, to wrap with it again; nullopt if none does. Asks nobody.
   [[nodiscard]] std::optional<Secret> known_secret(const ProtectorRecord& record);
+  /// The record's imported wrapping made again by our own algorithm, with the same hashing, by a
+  /// secret that was given before and opens it to `key`; nullopt if none does. Asks nobody.
+  [[nodiscard]] std::optional<ProtectorWrapping> wrap_again(const ProtectorRecord& record,
+                                                            const ProtectorKey& key);
 
   /// A secret that did not come from the provider (a new one that may fit an existing record).
   void remember(Secret secret);

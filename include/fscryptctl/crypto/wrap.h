@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
+#include <variant>
 
 #include "fscryptctl/base/bytes.h"
 #include "fscryptctl/base/encryption_options.h"
@@ -22,6 +24,26 @@ struct WrappedKey {
   bool operator==(const WrappedKey&) const = default;
 };
 
+/// A key as google/fscrypt wraps it: HKDF-SHA256 without salt and info -> AES-256-CTR with a random
+/// IV and HMAC-SHA256 over IV and ciphertext. Bound to nothing else. Opened and carried along when
+/// records are imported; nothing new is ever wrapped so.
+struct GoogleWrappedKey {
+  std::array<std::uint8_t, 16> iv;
+  Bytes ciphertext;  ///< as long as the key: 32 or 64 bytes
+  std::array<std::uint8_t, 32> mac;
+
+  bool operator==(const GoogleWrappedKey&) const = default;
+};
+
+using AnyWrappedKey = std::variant<WrappedKey, GoogleWrappedKey>;
+
+enum class WrapAlgorithm { fscryptctl_wrap_1, google_fscrypt_1 };
+/// "fscryptctl-wrap-1", "google-fscrypt-1"
+[[nodiscard]] std::string_view wrap_algorithm_name(WrapAlgorithm algorithm);
+[[nodiscard]] std::optional<WrapAlgorithm> wrap_algorithm_from_name(std::string_view name);
+[[nodiscard]] WrapAlgorithm algorithm_of(const AnyWrappedKey& wrapped) noexcept;
+[[nodiscard]] const Bytes& ciphertext_of(const AnyWrappedKey& wrapped) noexcept;
+
 /// How a wrapping key comes from what a person has; nullopt where the secret is the key itself.
 struct Argon2id {
   KdfCosts costs;
@@ -30,7 +52,7 @@ struct Argon2id {
   bool operator==(const Argon2id&) const = default;
 };
 
-/// What a protector key's wrapping is bound to. All of it is authenticated.
+/// What a protector key's wrapping is bound to. All of it is authenticated by fscryptctl-wrap-1.
 struct ProtectorKeyContext {
   ProtectorId protector;
   std::string method;  ///< the method's name in the format: "passphrase", "raw-key", ...
@@ -67,13 +89,14 @@ struct SharedKeyContext {
 
 /// nullopt: this key and context did not make the wrapping (a wrong passphrase, or bytes that were
 /// changed; nobody can tell which). The MAC is checked before anything is decrypted, then the
-/// result against the identifier in the context.
+/// result against the identifier in the context, which is all of it that google/fscrypt's way of
+/// wrapping knows.
 [[nodiscard]] std::optional<ProtectorKey> unwrap(const WrappingKey& wrapping_key,
                                                  const ProtectorKeyContext& context,
-                                                 const WrappedKey& wrapped);
+                                                 const AnyWrappedKey& wrapped);
 [[nodiscard]] std::optional<PolicyKey> unwrap(const ProtectorKey& wrapping_key,
                                               const PolicyKeyContext& context,
-                                              const WrappedKey& wrapped);
+                                              const AnyWrappedKey& wrapped);
 [[nodiscard]] std::optional<PolicyKey> unwrap(const WrappingKey& wrapping_key,
                                               const SharedKeyContext& context,
                                               const WrappedKey& wrapped);

@@ -47,7 +47,8 @@ struct ProtectorSummary {
   std::string created;     ///< RFC 3339 UTC, "2026-11-22T10:11:12Z"
   std::string user;        ///< login only, a hint: the user's name; else empty
   std::string machine_id;  ///< login only, a hint: 32 hex; else empty
-  std::vector<Way> ways;   ///< 1..3, in the order of the wrappings
+  WrapAlgorithm algorithm = WrapAlgorithm::fscryptctl_wrap_1;  ///< of all the wrappings
+  std::vector<Way> ways;  ///< 1..3, in the order of the wrappings
 
   /// One of the ways is a recovery key.
   [[nodiscard]] bool has_recovery_key() const;
@@ -60,16 +61,17 @@ struct ProtectorWrapping {
   Method method = Method::passphrase;
   std::uint64_t generation = 1;
   std::optional<Argon2id> kdf;  ///< for hashed methods, and only for them
-  WrappedKey wrapped;
+  AnyWrappedKey wrapped;
 
   bool operator==(const ProtectorWrapping&) const = default;
 };
 
-/// A whole protector record. Its summary's `ways` are derived from `wrappings` when it is written.
+/// A whole protector record. Its summary's `algorithm` and `ways` are derived from `wrappings` when
+/// it is written.
 struct ProtectorRecord {
   ProtectorSummary summary;
   /// One of the source's own method (for login up to two: the current and the previous password),
-  /// and at most one recovery key.
+  /// and at most one recovery key; all by one algorithm. google/fscrypt's: its one wrapping alone.
   std::vector<ProtectorWrapping> wrappings;
 
   bool operator==(const ProtectorRecord&) const = default;
@@ -88,7 +90,7 @@ struct PolicySummary {
 /// One wrapping of a policy key by a protector key.
 struct PolicyWrapping {
   ProtectorId protector;
-  WrappedKey wrapped;
+  AnyWrappedKey wrapped;
 
   bool operator==(const PolicyWrapping&) const = default;
 };
@@ -104,9 +106,14 @@ struct PolicyRecord {
 };
 
 /// What the summaries say about the wrappings.
+[[nodiscard]] WrapAlgorithm algorithm_of(const std::vector<ProtectorWrapping>& wrappings) noexcept;
 [[nodiscard]] std::vector<ProtectorSummary::Way> ways_of(
     const std::vector<ProtectorWrapping>& wrappings);
 [[nodiscard]] std::vector<ProtectorId> protectors_of(const std::vector<PolicyWrapping>& wrappings);
+
+/// Makes the summary say what the wrappings are.
+void summarise(ProtectorRecord& record);
+void summarise(PolicyRecord& record);
 
 /// The context that a wrapping of a record is bound to.
 [[nodiscard]] ProtectorKeyContext context_of(const ProtectorRecord& record,

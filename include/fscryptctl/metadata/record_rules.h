@@ -20,6 +20,10 @@ namespace fscryptctl {
 /// 1..4096 bytes, relative, no NUL, no empty component and none that is "." or "..".
 [[nodiscard]] bool valid_path_hint(std::string_view path);
 
+/// True for what google/fscrypt can say of a policy: its wrappings cover neither the modes nor
+/// anything else, so more than that must not stand beside them.
+[[nodiscard]] bool fits_google_fscrypt(const EncryptionOptions& options) noexcept;
+
 /// The first rule that is broken, as an error message, or nullopt.
 [[nodiscard]] std::optional<std::string> broken_rule(const ProtectorSummary& summary);
 [[nodiscard]] std::optional<std::string> broken_rule(const PolicySummary& summary);
