@@ -16,7 +16,7 @@ struct Options {
   std::size_t shortest = 6;    ///< bytes of a password that something is wrapped with at a login
   bool keep_unlocked = false;  ///< the last logout locks nothing
   bool quiet = false;          ///< nothing is said to the person but questions
-  std::string unknown{};  ///< the first option that is none
+  std::string unknown{};       ///< the first option that is none
 
   [[nodiscard]] static Options parse(int argc, const char** argv);
 };

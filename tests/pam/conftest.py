@@ -158,11 +158,9 @@ def machine():
     assert socket.gethostname() == "throw-away", "these tests change the machine: see tests/pam/enter"
     log = Log()
     log.start()
-    shutil.copy(RELEASE / "fscryptctl", PROGRAM)
-    modules = Path(command("dpkg", "-L", "libpam-modules").stdout.split("pam_unix.so")[0].split()[-1])
-    shutil.copy(RELEASE / "pam_fscryptctl.so", modules / "pam_fscryptctl.so")
-    shutil.copy(REPOSITORY / "cmd/pam_fscryptctl/pam.d/fscryptctl.debian", "/etc/pam.d/fscryptctl")
-    shutil.copy(REPOSITORY / "cmd/pam_fscryptctl/pam-configs", "/usr/share/pam-configs/fscryptctl")
+    # Where PAM looks for modules and services is for the installation to know.
+    command("cmake", "--install", RELEASE)
+    assert Path(PROGRAM).exists()
     # Another program's module of the same kind, if it is installed.
     Path("/usr/share/pam-configs/fscrypt").unlink(missing_ok=True)
     command("pam-auth-update", "--package", "--enable", "fscryptctl",
