@@ -24,9 +24,9 @@ std::string question_for(const Loss& loss) {
 
 Source parse_new_source(const std::string& name) {
   const std::optional<Source> source = source_from_name(name);
-  if (source && *source != Source::login) return *source;
+  if (source) return *source;
   throw Error(Errc::usage,
-              "invalid source: " + printable(name) + " (passphrase or raw-key is possible)");
+              "invalid source: " + printable(name) + " (passphrase, raw-key or login is possible)");
 }
 
 Source source_of_new(Context& context, const std::optional<std::string>& typed,

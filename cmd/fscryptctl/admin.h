@@ -15,7 +15,7 @@ namespace fscryptctl {
 
 /// What the commands about protectors and about policies share.
 
-/// --source KIND: passphrase or raw-key. Throws usage.
+/// --source KIND: passphrase, raw-key or login. Throws usage.
 [[nodiscard]] Source parse_new_source(const std::string& name);
 
 /// `typed`, else what the given secret options say, else the configuration's.

@@ -1,8 +1,11 @@
 #include "fscryptctl/core/encrypt.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <bit>
 
+#include "admin.h"
 #include "commands.h"
 #include "fscryptctl/core/status.h"
 #include "fscryptctl/core/users.h"
@@ -26,13 +29,6 @@ struct Typed {
   bool iv_ino_lblk_32 = false;
   std::optional<std::string> mode;
 };
-
-Source parse_source(const std::string& name) {
-  const std::optional<Source> source = source_from_name(name);
-  if (source && *source != Source::login) return *source;
-  throw Error(Errc::usage,
-              "invalid source: " + printable(name) + " (passphrase or raw-key is possible)");
-}
 
 /// A contents mode alone brings the filenames mode that the kernel pairs it with.
 Mode partner_of_contents(Mode contents) {
@@ -100,7 +96,7 @@ std::optional<mode_t> parse_permissions(const std::string& text) {
 }
 
 void apply(const Typed& typed, EncryptRequest& request) {
-  if (typed.source) request.source = parse_source(*typed.source);
+  if (typed.source) request.source = parse_new_source(*typed.source);
   choose_modes(typed, request.options);
   choose_data_unit(typed, request.options);
   if (typed.padding) request.options.padding_bytes = *typed.padding;
@@ -121,7 +117,8 @@ void add_options(CLI::App& app, EncryptRequest& request, Typed& typed) {
   app.add_flag("--create", request.create, "make the directory, for its user alone");
   app.add_flag("--ensure", request.ensure,
                "succeed if it is encrypted so already and the secret opens it");
-  add_text(app, "--source", "KIND", typed.source, "what opens it: passphrase (default) or raw-key");
+  add_text(app, "--source", "KIND", typed.source,
+           "what opens it: passphrase (default), raw-key or login");
   add_text(app, "--name", "NAME", request.name, "of the new protector; default: the directory's");
   add_text(app, "--protector", "P", request.protectors,
            "use this existing protector (NAME, id, or MOUNTPOINT:NAME)");
@@ -144,9 +141,20 @@ bool has_recovery_key(const EncryptResult& result) {
                      [](const auto& protector) { return protector.has_recovery_key(); });
 }
 
+std::string secret_of(Source source) {
+  switch (source) {
+    case Source::raw_key:
+      return "key file";
+    case Source::login:
+      return "login password";
+    case Source::passphrase:
+      break;
+  }
+  return "passphrase";
+}
+
 std::string what_is_at_stake(const EncryptResult& result) {
-  const bool raw_key = result.protectors.front().source == Source::raw_key;
-  const std::string without = std::string("without the ") + (raw_key ? "key file" : "passphrase");
+  const std::string without = "without the " + secret_of(result.protectors.front().source);
   if (has_recovery_key(result)) {
     return without + " or the recovery key nobody can read these files; there is no backup yet";
   }
@@ -174,6 +182,32 @@ void report(Invocation& invocation, Context& context, const EncryptRequest& requ
   }
   out.message("encrypted " + path + " (" + state + ")");
   out.note(what_is_at_stake(result));
+  if (wants_recovery_key && !result.recovery_key_made) {
+    out.note(has_recovery_key(result)
+                 ? "the login protector had a recovery key already: no other was made"
+                 : "no recovery key was made: see fscryptctl recovery create");
+  }
+  if (result.login_copied) {
+    const std::string mount =
+        printable(filesystem_of_path(context, request.path).mount().mount_point);
+    out.note("whoever has the disk of " + mount + " can now try to guess the login password");
+  }
+}
+
+/// A login password can be changed by others, on a server or by root, and whoever then does not
+/// remember the previous one needs another way in: a recovery key is made unless it is declined,
+/// and off a terminal that has to be said.
+RecoveryKeyOutput::Wish recovery_key_wish(const Invocation& invocation,
+                                          const EncryptRequest& request,
+                                          const RecoveryKeyOptions& options) {
+  if (request.source != Source::login || options.none) return RecoveryKeyOutput::Wish::offered;
+  const bool off_terminal = invocation.globals.no_prompt || ::isatty(STDIN_FILENO) == 0;
+  if (!options.output && off_terminal) {
+    throw Error(Errc::usage,
+                "with the login password goes a recovery key: give --recovery-key-output FILE or "
+                "--no-recovery-key");
+  }
+  return RecoveryKeyOutput::Wish::required;
 }
 
 /// Options that would do nothing, and what may look like the option for a new key.
@@ -218,10 +252,12 @@ int run_encrypt(Invocation& invocation) {
   if (!request.source && only_new && (secret_options.key_file || secret_options.new_key_file)) {
     request.source = Source::raw_key;
   }
+  if (!request.source && (only_new || request.name)) request.source = context.config().source;
   CommandLineSecrets secrets(secret_options,
                              only_new ? Spelling::all_new : Spelling::existing_and_new, invocation);
   check_recovery_options(request, recovery_options, secret_options, only_new);
-  RecoveryKeyOutput recovery_key(recovery_options, RecoveryKeyOutput::Wish::offered, invocation);
+  RecoveryKeyOutput recovery_key(
+      recovery_options, recovery_key_wish(invocation, request, recovery_options), invocation);
   request.recovery_key = &recovery_key;
   const EncryptResult result = encrypt_directory(context, request, secrets);
   if (result.changed) invocation.out.set_changed();

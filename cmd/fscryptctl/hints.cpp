@@ -135,6 +135,9 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
       return "give the previous secret to: fscryptctl change-passphrase --protector " +
              (error.candidates().empty() ? std::string("P") : error.candidates().front()) +
              " --mount " + path_or(error, "MOUNTPOINT");
+    case Errc::previous_login_password:
+      return "fscryptctl change-passphrase --protector login" +
+             (error.path().empty() ? "" : " " + shell_quoted(error.path()));
     case Errc::no_such_path:
     case Errc::no_such_user:
       return std::nullopt;

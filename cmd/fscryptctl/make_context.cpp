@@ -3,6 +3,7 @@
 
 #include "fscryptctl/core/users.h"
 #include "invocation.h"
+#include "login_password.h"
 #include "signals.h"
 
 namespace fscryptctl {
@@ -46,7 +47,8 @@ Context Invocation::make_context() {
                  globals.config_path,
                  globals.kdf_limit_mib,
                  throw_if_interrupted,
-                 [this](const std::string& step) { out.verbose(step); }};
+                 [this](const std::string& step) { out.verbose(step); },
+                 verify_login_password};
 }
 
 }  // namespace fscryptctl

@@ -202,7 +202,7 @@ int run_policy_add_protector(Invocation& invocation) {
   add_text(app, "--protector", "P", request.protector,
            "an existing one: NAME, id, or MOUNTPOINT:NAME (it is copied here)");
   add_text(app, "--source", "KIND", arguments.source,
-           "make a new one: passphrase (default) or raw-key");
+           "make a new one: passphrase (default), raw-key or login");
   add_text(app, "--name", "NAME", request.name, "of the new one; default: the directory's");
   add_existing_secret_options(app, arguments.secrets);
   add_new_secret_options(app, arguments.secrets);
@@ -214,6 +214,9 @@ int run_policy_add_protector(Invocation& invocation) {
   Context context = invocation.make_context();
   request.source =
       source_of_new(context, arguments.source, arguments.secrets.new_key_file.has_value());
+  if (request.source == Source::login && request.name) {
+    throw Error(Errc::usage, "a login protector is always named \"login\"");
+  }
   NamedPolicy policy =
       find_named_policy(context, arguments.policy, invocation.globals.mount.value_or("."));
   Output& out = invocation.out;

@@ -200,7 +200,7 @@ int run_protector_create(Invocation& invocation) {
   std::optional<std::string> name;
   SecretOptions secret_options;
   add_text(app, "MOUNTPOINT", "", mount_point, "the filesystem it is for")->required();
-  add_text(app, "--source", "KIND", source, "passphrase (default) or raw-key");
+  add_text(app, "--source", "KIND", source, "passphrase (default), raw-key or login");
   add_text(app, "--name", "NAME", name, "its name; default: the mount point's");
   add_existing_secret_options(app, secret_options);
   add_new_secret_options(app, secret_options);

@@ -346,7 +346,9 @@ SecretBytes CommandLineSecrets::prompt_fresh(Source kind, const std::string& tar
       terminal->say("a passphrase must not be empty");
       continue;
     }
-    if (equal_secrets(secret, terminal->read_secret("the same again: "))) return secret;
+    // Nothing new for the person: it is checked.
+    if (kind == Source::login || equal_secrets(secret, terminal->read_secret("the same again: ")))
+      return secret;
     terminal->say("that was not the same");
   }
   throw Error(Errc::usage, "no passphrase was given twice");

@@ -88,6 +88,8 @@ ErrcInfo errc_info(Errc code) noexcept {
       return {"wrong_key", "wrong_key", 3};
     case Errc::stale_copy:
       return {"wrong_key", "stale_copy", 3};
+    case Errc::previous_login_password:
+      return {"wrong_key", "previous_login_password", 3};
     case Errc::no_such_path:
       return {"not_found", "path", 4};
     case Errc::no_such_user:

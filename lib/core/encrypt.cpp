@@ -22,6 +22,9 @@ void check_request(const EncryptRequest& request) {
                 "a policy has at most " + std::to_string(kMaxProtectorsOfPolicy) + " protectors");
   }
   if (const auto reason = invalid_combination(request.options)) throw Error(Errc::usage, *reason);
+  if (request.name && request.source == Source::login) {
+    throw Error(Errc::usage, "a login protector is always named \"login\"");
+  }
   if (request.name) {
     if (const auto reason = invalid_name(*request.name)) throw Error(Errc::usage, *reason);
   }
@@ -35,10 +38,12 @@ Error already_encrypted(const std::string& path, const std::string& how) {
 /// One run of `encrypt`; its parts stand in the order in which they happen.
 class Encryption {
  public:
-  Encryption(Context& context, const EncryptRequest& request, SecretProvider& secrets)
+  Encryption(Context& context, const EncryptRequest& request, SecretProvider& secrets,
+             std::optional<Secret>& login_password)
       : context_(context),
         request_(request),
         secrets_(secrets),
+        login_password_(login_password),
         opener_(secrets, context),
         target_(TargetDirectory::find(context, request.path, request.create)),
         filesystem_(Filesystem::of(target_.any_fd(), context.mounts, request.path)),
@@ -57,8 +62,8 @@ class Encryption {
       check_plain_directory();
     }
     const UserStore store = filesystem_.store_for_writing(user_);
-    PolicyChoice choice =
-        choose_policy(context_, filesystem_, store, target_, request_, secrets_, opener_);
+    PolicyChoice choice = choose_policy(context_, filesystem_, store, target_, request_, secrets_,
+                                        opener_, login_password_);
     context_.throw_if_interrupted();
     try {
       make_encrypted(store, choice);
@@ -72,7 +77,10 @@ class Encryption {
       undo(store, choice);
       throw;
     }
-    return result(store, choice.record, true);
+    EncryptResult encrypted = result(store, choice.record, true);
+    encrypted.recovery_key_made = choice.with_recovery_key.has_value();
+    encrypted.login_copied = choice.login == LoginProtector::Origin::copied;
+    return encrypted;
   }
 
  private:
@@ -211,6 +219,10 @@ class Encryption {
     const bool noted = hint && add_hint(policy, *hint);
     for (ProtectorRecord& protector : choice.new_protectors) {
       if (!is_to_be_written(store, protector.summary.id, choice)) continue;
+      if (choice.login == LoginProtector::Origin::made &&
+          !still_first_login_protector(store, login_user(user_), protector.summary.id)) {
+        throw Error(Errc::io, "another login protector has just been made", EEXIST);
+      }
       claim_name(store, protector, choice.named_by_user == protector.summary.id);
       written_.push_back(protector.summary.id);
       if (choice.with_recovery_key == protector.summary.id) {
@@ -344,6 +356,7 @@ class Encryption {
   Context& context_;
   const EncryptRequest& request_;
   SecretProvider& secrets_;
+  std::optional<Secret>& login_password_;
   Opener opener_;
   TargetDirectory target_;
   Filesystem filesystem_;
@@ -361,8 +374,10 @@ EncryptResult encrypt_directory(Context& context, const EncryptRequest& request,
                                 SecretProvider& secrets) {
   check_request(request);
   constexpr int kTries = 5;
+  std::optional<Secret> login_password;
   for (int tries = 0; tries < kTries; ++tries) {
-    if (auto result = Encryption(context, request, secrets).run()) return std::move(*result);
+    if (auto result = Encryption(context, request, secrets, login_password).run())
+      return std::move(*result);
   }
   throw already_encrypted(request.path, ": others keep changing it");
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/core/login.h"
 #include "fscryptctl/core/policy.h"
 #include "fscryptctl/core/policy_choice.h"
 #include "fscryptctl/core/users.h"
@@ -101,7 +102,20 @@ class Addition {
     return opener_.try_known(open.record) ? opener_ : other_opener_;
   }
 
+  Chosen login_protector() {
+    if (!secret_) {
+      secret_ = ask_new_login_password(context_, login_user(policy_.store.user()), other_,
+                                       policy_.target);
+    }
+    LoginProtector login =
+        choose_login_protector(context_, policy_.filesystem, policy_.store, *secret_);
+    const NameWish wish{std::nullopt, login.open.record.summary.name};
+    const bool there = login.origin == LoginProtector::Origin::here;
+    return {{std::move(login.open), there}, login.origin == LoginProtector::Origin::made, wish};
+  }
+
   Chosen new_protector() {
+    if (request_.source == Source::login) return login_protector();
     const std::vector<std::string>& paths = policy_.record.summary.paths;
     const NameWish wish{request_.name, paths.empty() ? "protector" : base_name(paths.back())};
     if (!secret_) {
@@ -152,10 +166,15 @@ class Addition {
   /// must still be: somebody may have changed or removed it.
   bool write_protector(const UserStore::Lock& lock, Chosen& chosen) const {
     ProtectorRecord& record = chosen.protector.open.record;
-    if (chosen.made || chosen.protector.there) {
+    const bool login = record.summary.source == Source::login;
+    if ((chosen.made && !login) || chosen.protector.there) {
       return write_new(policy_.store, lock, chosen.wish, chosen.protector);
     }
     if (policy_.store.protector(record.summary.id)) return false;
+    if (chosen.made && !still_first_login_protector(policy_.store, login_user(policy_.store.user()),
+                                                    record.summary.id)) {
+      return false;
+    }
     const std::vector<ProtectorSummary> all = policy_.store.protectors().records;
     const bool taken = std::any_of(all.begin(), all.end(), [&](const ProtectorSummary& other) {
       return other.name == record.summary.name;

@@ -12,14 +12,15 @@ class Chooser {
  public:
   Chooser(Context& context, const Filesystem& filesystem, const UserStore& store,
           const TargetDirectory& target, const EncryptRequest& request, SecretProvider& secrets,
-          Opener& opener)
+          Opener& opener, std::optional<Secret>& login_password)
       : context_(context),
         filesystem_(filesystem),
         store_(store),
         target_(target),
         request_(request),
         secrets_(secrets),
-        opener_(opener) {}
+        opener_(opener),
+        login_password_(login_password) {}
 
   PolicyChoice existing_policy() {
     const std::optional<PolicyRecord> record =
@@ -50,8 +51,9 @@ class Chooser {
       }
     }
     const bool named_only = !request_.protectors.empty() && !request_.source && !request_.name;
-    PolicyChoice choice =
-        named_only ? chosen(std::move(policy)) : with_new_protector(std::move(policy));
+    PolicyChoice choice = named_only                  ? chosen(std::move(policy))
+                          : source() == Source::login ? with_login_protector(std::move(policy))
+                                                      : with_new_protector(std::move(policy));
     choice.new_protectors.insert(choice.new_protectors.end(), copies.begin(), copies.end());
     return choice;
   }
@@ -90,13 +92,36 @@ class Chooser {
     return find_protector(store.protectors().records, name).id;
   }
 
+  Source source() const { return request_.source.value_or(context_.config().source); }
+
+  PolicyChoice with_login_protector(UnlockedPolicy policy) {
+    if (!login_password_) {
+      login_password_ =
+          ask_login_password(context_, login_user(store_.user()), secrets_, request_.path);
+    }
+    context_.throw_if_interrupted();
+    LoginProtector login = choose_login_protector(context_, filesystem_, store_, *login_password_);
+    const ProtectorId id = login.open.record.summary.id;
+    if (!is_opened_by(policy.record.summary, id) && !take_up(login.open, policy)) {
+      wrap_for(policy, login.open);
+    }
+    PolicyChoice choice = chosen(std::move(policy));
+    choice.login = login.origin;
+    // One that exists may have copies, and keeps what it has.
+    if (login.origin == LoginProtector::Origin::made && give_recovery_key(login.open)) {
+      choice.with_recovery_key = id;
+    }
+    if (login.origin != LoginProtector::Origin::here)
+      choice.new_protectors.push_back(login.open.record);
+    return choice;
+  }
+
   PolicyChoice with_new_protector(UnlockedPolicy policy) {
     const std::vector<ProtectorSummary> all = store_.protectors().records;
     const std::string wish = request_.name.value_or(free_name(base_name(request_.path), {}));
     const auto taken = std::find_if(
         all.begin(), all.end(), [&](const ProtectorSummary& other) { return other.name == wish; });
-    const Secret secret =
-        secrets_.fresh(request_.source.value_or(context_.config().source), request_.path);
+    const Secret secret = secrets_.fresh(source(), request_.path);
     context_.throw_if_interrupted();
     if (taken != all.end()) {
       if (std::optional<OpenProtector> left = opened_leftover(*taken, secret)) {
@@ -177,6 +202,7 @@ class Chooser {
   const EncryptRequest& request_;
   SecretProvider& secrets_;
   Opener& opener_;
+  std::optional<Secret>& login_password_;
 };
 
 }  // namespace
@@ -201,8 +227,9 @@ Error name_taken(const std::string& name) {
 
 PolicyChoice choose_policy(Context& context, const Filesystem& filesystem, const UserStore& store,
                            const TargetDirectory& target, const EncryptRequest& request,
-                           SecretProvider& secrets, Opener& opener) {
-  Chooser chooser(context, filesystem, store, target, request, secrets, opener);
+                           SecretProvider& secrets, Opener& opener,
+                           std::optional<Secret>& login_password) {
+  Chooser chooser(context, filesystem, store, target, request, secrets, opener, login_password);
   return request.policy ? chooser.existing_policy() : chooser.new_policy();
 }
 

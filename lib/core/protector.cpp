@@ -4,6 +4,7 @@
 
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/base/utc_time.h"
+#include "fscryptctl/core/login.h"
 #include "fscryptctl/core/rotate.h"
 #include "fscryptctl/crypto/key_identifier.h"
 #include "fscryptctl/crypto/random.h"
@@ -74,6 +75,7 @@ ProtectorWrapping wrap_with_secret(const Secret& secret, const ProtectorRecord& 
 }
 
 SecretBytes copy_of(const SecretBytes& secret) { return SecretBytes(secret.view()); }
+
 /// What to call a secret that opened nothing.
 std::string wrong_secret(const Secret& secret, const RecoveryKeyReading& reading) {
   if (secret.recovery_key || reading.key || reading.resembles) return "wrong recovery key";
@@ -231,6 +233,9 @@ const OpenProtector& Opener::open_any(const ReadProtectors& read, const std::str
   if (attempt.over_limit) {
     throw Error(Errc::kdf_limit, *attempt.over_limit).with_path(target);
   }
+  if (!known_.empty() && is_newer_login_password(known_.back().secret, candidates)) {
+    throw still_previous_password(target);
+  }
   throw wrong_key(target);
 }
 
@@ -243,6 +248,23 @@ Error Opener::wrong_key(const std::string& target) const {
   }
   what += " for " + printable(target) + (fault.empty() ? "" : ": " + fault);
   return Error(Errc::wrong_key, what).with_path(target);
+}
+
+bool Opener::is_newer_login_password(const Secret& secret,
+                                     const std::vector<ProtectorRecord>& candidates) const {
+  if (secret.kind == Source::raw_key || secret.recovery_key) return false;
+  // Whose password it may be says the caller, never a record alone: it may come from a stranger.
+  const LoginUser user = login_user(context_.user_without_path());
+  const bool hers = std::any_of(
+      candidates.begin(), candidates.end(),
+      [&user](const ProtectorRecord& record) { return hints_at(record.summary, user); });
+  if (!hers) return false;
+  try {
+    return context_.verify_login(user.name, secret.bytes);
+  } catch (const Error& error) {
+    if (error.code() == Errc::interrupted) throw;
+    return false;
+  }
 }
 
 std::optional<ProtectorKey> Opener::try_known(const ProtectorRecord& record) {
@@ -335,6 +357,30 @@ ProtectorRecord with_new_secret(const OpenProtector& protector, const Secret& se
   const Method own = method_of(record.summary.source);
   std::erase_if(record.wrappings,
                 [own](const ProtectorWrapping& wrapping) { return wrapping.method == own; });
+  record.wrappings.insert(record.wrappings.begin(),
+                          wrap_with_secret(secret, record, protector.key, costs, generation));
+  summarise(record);
+  return record;
+}
+
+ProtectorRecord with_newer_login_password(const OpenProtector& protector, const Secret& secret,
+                                          const KdfCosts& costs, std::uint64_t at_least,
+                                          std::uint64_t kept) {
+  ProtectorRecord record = protector.record;
+  const std::uint64_t generation = std::max(newest_generation(record) + 1, at_least);
+  std::uint64_t newest = 0;
+  bool found = false;
+  for (const ProtectorWrapping& wrapping : record.wrappings) {
+    if (wrapping.method != Method::login) continue;
+    newest = std::max(newest, wrapping.generation);
+    found = found || wrapping.generation == kept;
+  }
+  const std::uint64_t stays = found ? kept : newest;
+  std::erase_if(record.wrappings, [stays](const ProtectorWrapping& wrapping) {
+    // An imported wrapping cannot stand beside one of ours.
+    const bool imported = algorithm_of(wrapping.wrapped) != WrapAlgorithm::fscryptctl_wrap_1;
+    return imported || (wrapping.method == Method::login && wrapping.generation != stays);
+  });
   record.wrappings.insert(record.wrappings.begin(),
                           wrap_with_secret(secret, record, protector.key, costs, generation));
   summarise(record);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/core/login.h"
 #include "fscryptctl/core/policy.h"
 #include "fscryptctl/core/policy_choice.h"
 #include "fscryptctl/core/rotate.h"
@@ -190,8 +191,47 @@ const OpenProtector& open_named_protector(const NamedProtector& place, Opener& o
   return opener.open_any(read_protectors(place.store, {place.id}), place.target(), true);
 }
 
+/// One for each user: the one there is taken up, and one of another filesystem is copied.
+CreatedProtector create_login_protector(Context& context, Filesystem filesystem,
+                                        const std::optional<std::string>& name,
+                                        SecretProvider& secrets) {
+  if (name && *name != "login") {
+    throw Error(Errc::usage, "a login protector is always named \"login\"");
+  }
+  static_cast<void>(filesystem.require_metadata());
+  UserStore store = filesystem.store_for_writing(context.user_without_path());
+  const LoginUser user = login_user(store.user());
+  const Secret password = ask_login_password(context, user, secrets, "protector login");
+  for (int tries = 0; tries < kTries; ++tries) {
+    LoginProtector login = choose_login_protector(context, filesystem, store, password);
+    context.throw_if_interrupted();
+    ProtectorRecord& record = login.open.record;
+    const bool changed = login.origin != LoginProtector::Origin::here;
+    if (changed) {
+      const UserStore::Lock lock = store.lock(context.throw_if_interrupted);
+      if (login.origin == LoginProtector::Origin::made &&
+          !still_first_login_protector(store, user, record.summary.id)) {
+        continue;
+      }
+      const std::vector<ProtectorSummary> all = store.protectors().records;
+      if (std::any_of(all.begin(), all.end(), [&record](const ProtectorSummary& other) {
+            return other.name == record.summary.name;
+          })) {
+        record.summary.name = free_name(record.summary.name, all);
+      }
+      store.write(lock, record);
+      context.explain("wrote the record of protector " + record.summary.id.hex());
+    }
+    return {{std::move(filesystem), std::move(store), record.summary.id, record.summary}, changed};
+  }
+  throw Error(Errc::metadata_locked, "the protectors are being changed by others all the time");
+}
+
 CreatedProtector create_protector(Context& context, Filesystem filesystem, Source source,
                                   const std::optional<std::string>& name, SecretProvider& secrets) {
+  if (source == Source::login) {
+    return create_login_protector(context, std::move(filesystem), name, secrets);
+  }
   if (name) {
     if (const auto reason = invalid_name(*name)) throw Error(Errc::usage, *reason);
   }

@@ -54,9 +54,11 @@ ProtectorSummary named(const Context& context, const ProtectorChoice& choice,
                         find_protector(elsewhere.candidates, name.name).id.hex());
 }
 
+/// A login password is given as passphrases are.
 void keep_kind(ProtectorChoice& choice, Source kind) {
-  std::erase_if(choice.candidates,
-                [kind](const ProtectorSummary& candidate) { return candidate.source != kind; });
+  std::erase_if(choice.candidates, [kind](const ProtectorSummary& candidate) {
+    return (candidate.source == Source::raw_key) != (kind == Source::raw_key);
+  });
 }
 
 }  // namespace

@@ -94,6 +94,8 @@ class Update {
     if (!now || now->wrappings != seen.wrappings) return false;
     now->wrappings = changed.wrappings;
     summarise(*now);
+    now->summary.user = changed.summary.user;
+    now->summary.machine_id = changed.summary.machine_id;
     store.write(lock, *now);
     return true;
   }

@@ -1,6 +1,7 @@
 #include "fscryptctl/core/unlock.h"
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/core/login_marks.h"
 #include "fscryptctl/core/path_note.h"
 #include "fscryptctl/core/policy.h"
 
@@ -15,6 +16,11 @@ UnlockResult unlock_found(Context& context, const Filesystem& filesystem, const 
     return context.kernel.key_status(filesystem.fd(), key);
   };
   UnlockResult result{key, status(), false};
+  // What was unlocked by hand stays unlocked when the last session ends, even if a login had
+  // unlocked it before.
+  if (!request.dry_run && result.key.state == KeyState::present && result.key.added_by_self) {
+    forget_login_mark(found.store.user(), {key, filesystem.mount().device});
+  }
   if (!request.dry_run && result.key.state == KeyState::present && result.key.added_by_self) {
     return result;
   }
@@ -26,6 +32,7 @@ UnlockResult unlock_found(Context& context, const Filesystem& filesystem, const 
   context.kernel.add_key(filesystem.fd(), policy.key.secret());
   context.explain("added key " + key.hex() + " to the kernel for user " +
                   std::to_string(found.store.user().uid));
+  forget_login_mark(found.store.user(), {key, filesystem.mount().device});
   result.key = context.kernel.key_status(filesystem.fd(), key);
   result.changed = true;
   return result;

@@ -49,6 +49,7 @@ TEST_CASE("the reasons that scripts rely on keep their names and codes") {
       {Errc::filesystem_root, "usage", "filesystem_root"},
       {Errc::wrong_key, "wrong_key", "wrong_key"},
       {Errc::stale_copy, "wrong_key", "stale_copy"},
+      {Errc::previous_login_password, "wrong_key", "previous_login_password"},
       {Errc::no_such_path, "not_found", "path"},
       {Errc::no_such_user, "not_found", "user"},
       {Errc::not_set_up, "not_found", "not_set_up"},

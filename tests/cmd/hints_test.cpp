@@ -50,6 +50,8 @@ TEST_CASE("hints name the next command", "[cmd][hints]") {
   CHECK(hint(Errc::not_enabled, "/home") == "sudo fscryptctl setup /home --enable-encryption");
   CHECK(hint(Errc::not_set_up, "/home") == "sudo fscryptctl setup /home");
   CHECK(hint(Errc::wrong_key, "/p") == "a recovery key is accepted here too");
+  CHECK(hint(Errc::previous_login_password, "/p") ==
+        "fscryptctl change-passphrase --protector login /p");
   CHECK(hint(Errc::files_in_use, "/p") ==
         "close it, then lock again; \"fscryptctl unlock /p\" undoes this");
   CHECK(hint(Errc::other_users, "/team") == "sudo fscryptctl lock --all-users /team");
@@ -116,6 +118,7 @@ const std::vector<Errc> kAll = {
     Errc::filesystem_root,
     Errc::wrong_key,
     Errc::stale_copy,
+    Errc::previous_login_password,
     Errc::no_such_path,
     Errc::no_such_user,
     Errc::not_set_up,

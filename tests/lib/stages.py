@@ -151,7 +151,7 @@ def needs(program):
     return None if program.exists() else failure(f"{program} was not built")
 
 
-def pytest(stage, folder, needs_root):
+def pytest(stage, folder, needs_root, inside=()):
     if not list((REPOSITORY / folder).rglob("test_*.py")):
         return failure(f"{folder} holds no tests")
     if needs_root and os.geteuid() != 0:
@@ -159,7 +159,7 @@ def pytest(stage, folder, needs_root):
     report_file = LOGS / f"{stage}.xml"
     words = ["/usr/bin/python3", "-m", "pytest", "-vv", "-rs", f"--junitxml={report_file}", folder]
     if needs_root:
-        words = ["unshare", "-m", "--propagation", "private", *words]
+        words = [*(inside or ["unshare", "-m", "--propagation", "private"]), *words]
     return report(stage, words, report_file, {"FSCRYPTCTL": str(RELEASE / "fscryptctl"),
                                               "PYTHONDONTWRITEBYTECODE": "1"})
 
@@ -183,7 +183,7 @@ def is_shell_script(path):
 
 
 def stage_build():
-    return build("build", RELEASE, ["fscryptctl"], "-DCMAKE_BUILD_TYPE=Release")
+    return build("build", RELEASE, ["fscryptctl", "pam_fscryptctl"], "-DCMAKE_BUILD_TYPE=Release")
 
 
 def stage_build_asan():
@@ -212,6 +212,13 @@ def stage_system():
 
 def stage_cli():
     return pytest("cli", "tests/cli", needs_root=True)
+
+
+def stage_pam():
+    # In a copy of the machine, since it is the machine's logins that are changed.
+    enter = REPOSITORY / "tests/pam/enter"
+    return pytest("pam", "tests/pam", needs_root=True,
+                  inside=[enter, REPOSITORY, "env", "-C", REPOSITORY])
 
 
 def stage_guest():
@@ -265,7 +272,7 @@ def stage_tidy():
 
 STAGES = {name.removeprefix("stage_").replace("_", "-"): function
           for name, function in list(globals().items()) if name.startswith("stage_")}
-NEEDS = {"unit": ["build-asan"], "system": ["build"], "cli": ["build"],
+NEEDS = {"unit": ["build-asan"], "system": ["build"], "cli": ["build"], "pam": ["build"],
          "guest": ["build"], "fuzz": ["build-fuzz"], "fuzz-imports": ["build-fuzz"],
          "tidy": ["build"]}
 

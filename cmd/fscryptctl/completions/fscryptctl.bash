@@ -80,7 +80,8 @@ _fscryptctl() {
       *' --policy') _fscryptctl_files default ;;
       *' --recovery-key-file') _fscryptctl_files default ;;
       *' --recovery-key-output') _fscryptctl_files default ;;
-      *' --source') _fscryptctl_words passphrase raw-key ;;
+      'accept --source') _fscryptctl_words passphrase raw-key ;;
+      *' --source') _fscryptctl_words passphrase raw-key login ;;
       *' --user') _fscryptctl_users ;;
     esac
   elif [[ $typed == -* && -z $options_end ]]; then

@@ -110,7 +110,7 @@ complete -c fscryptctl -n '__fscryptctl_in "setup"' -l kdf-lanes -x -d 'parallel
 complete -c fscryptctl -n '__fscryptctl_in "setup" 0' -F
 complete -c fscryptctl -n '__fscryptctl_in "encrypt"' -l create -d 'make the directory, for its user alone'
 complete -c fscryptctl -n '__fscryptctl_in "encrypt"' -l ensure -d 'succeed if it is encrypted so already and the secret opens it'
-complete -c fscryptctl -n '__fscryptctl_in "encrypt"' -l source -x -a 'passphrase raw-key' -d 'what opens it: passphrase (default) or raw-key'
+complete -c fscryptctl -n '__fscryptctl_in "encrypt"' -l source -x -a 'passphrase raw-key login' -d 'what opens it: passphrase (default), raw-key or login'
 complete -c fscryptctl -n '__fscryptctl_in "encrypt"' -l name -x -d 'of the new protector; default: the directory\'s'
 complete -c fscryptctl -n '__fscryptctl_in "encrypt"' -l protector -x -d 'use this existing protector (NAME, id, or MOUNTPOINT:NAME)'
 complete -c fscryptctl -n '__fscryptctl_in "encrypt"' -l policy -r -F -d 'use the key of another directory, so that files can be moved between the two'
@@ -167,7 +167,7 @@ complete -c fscryptctl -n '__fscryptctl_in "change-passphrase" 0' -F
 complete -c fscryptctl -n '__fscryptctl_in "protector list"' -l mount -r -F -d 'where protectors and keys are looked up (default: here)'
 complete -c fscryptctl -n '__fscryptctl_in "protector list" 0' -F
 complete -c fscryptctl -n '__fscryptctl_in "protector show"' -l mount -r -F -d 'where protectors and keys are looked up (default: here)'
-complete -c fscryptctl -n '__fscryptctl_in "protector create"' -l source -x -a 'passphrase raw-key' -d 'passphrase (default) or raw-key'
+complete -c fscryptctl -n '__fscryptctl_in "protector create"' -l source -x -a 'passphrase raw-key login' -d 'passphrase (default), raw-key or login'
 complete -c fscryptctl -n '__fscryptctl_in "protector create"' -l name -x -d 'its name; default: the mount point\'s'
 complete -c fscryptctl -n '__fscryptctl_in "protector create"' -l passphrase-file -r -F -d 'passphrase: the first line of a file, - for standard input'
 complete -c fscryptctl -n '__fscryptctl_in "protector create"' -l key-file -r -F -d 'raw key: a file of 32 bytes, - for standard input'
@@ -205,7 +205,7 @@ complete -c fscryptctl -n '__fscryptctl_in "policy list" 0' -F
 complete -c fscryptctl -n '__fscryptctl_in "policy show"' -l mount -r -F -d 'where protectors and keys are looked up (default: here)'
 complete -c fscryptctl -n '__fscryptctl_in "policy add-protector"' -l open-with -x -d 'the protector whose secret is given (default: any of the policy\'s)'
 complete -c fscryptctl -n '__fscryptctl_in "policy add-protector"' -l protector -x -d 'an existing one: NAME, id, or MOUNTPOINT:NAME (it is copied here)'
-complete -c fscryptctl -n '__fscryptctl_in "policy add-protector"' -l source -x -a 'passphrase raw-key' -d 'make a new one: passphrase (default) or raw-key'
+complete -c fscryptctl -n '__fscryptctl_in "policy add-protector"' -l source -x -a 'passphrase raw-key login' -d 'make a new one: passphrase (default), raw-key or login'
 complete -c fscryptctl -n '__fscryptctl_in "policy add-protector"' -l name -x -d 'of the new one; default: the directory\'s'
 complete -c fscryptctl -n '__fscryptctl_in "policy add-protector"' -l passphrase-file -r -F -d 'passphrase: the first line of a file, - for standard input'
 complete -c fscryptctl -n '__fscryptctl_in "policy add-protector"' -l key-file -r -F -d 'raw key: a file of 32 bytes, - for standard input'

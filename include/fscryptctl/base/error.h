@@ -26,6 +26,7 @@ enum class Errc {
   // code "wrong_key", exit 3
   wrong_key,
   stale_copy,
+  previous_login_password,
   // code "not_found", exit 4
   no_such_path,
   no_such_user,

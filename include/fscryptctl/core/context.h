@@ -29,6 +29,13 @@ struct Context {
   /// Says what is done (`--verbose`): never a secret.
   std::function<void(const std::string&)> explain = [](const std::string&) {};
 
+  /// True if this is the user's login password now. The core knows nothing of PAM: whoever runs it
+  /// can ask. Throws interrupted, no_such_user, and io if nobody can tell.
+  std::function<bool(const std::string& user, const SecretBytes& password)> verify_login =
+      [](const std::string&, const SecretBytes&) -> bool {
+    throw Error(Errc::io, "login passwords cannot be checked here");
+  };
+
   std::optional<Config> config_read{};  ///< once somebody needed it
 
   /// The configuration, or its defaults if there is none. Read once.

@@ -39,6 +39,8 @@ struct EncryptResult {
   EncryptionOptions options;
   std::vector<ProtectorSummary> protectors;
   bool only_owner_enters = false;
+  bool recovery_key_made = false;
+  bool login_copied = false;  ///< the login protector came from another filesystem
 };
 
 /// Encrypts an empty directory. The order of durable work: the recovery key where it is kept,

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "fscryptctl/core/encrypt.h"
+#include "fscryptctl/core/login.h"
 #include "fscryptctl/core/policy.h"
 #include "fscryptctl/core/target_directory.h"
 
@@ -20,16 +21,19 @@ struct PolicyChoice {
   std::optional<ProtectorRecord> taken_up{};
   /// The protector among them that got a recovery key, which is kept already.
   std::optional<ProtectorId> with_recovery_key{};
+  std::optional<LoginProtector::Origin> login{};  ///< when the user's login protector opens it
 };
 
 /// Finds the policy that `request.policy` names, or makes one, opened by the protectors that the
 /// request names or by a new one. A protector, and a policy meant for this very directory, that an
-/// interrupted earlier run left are taken up if the new secret opens them.
-/// Throws usage, ambiguous, no_such_policy, no_such_protector, wrong_key, stale_copy, kdf_limit.
+/// interrupted earlier run left are taken up if the new secret opens them. A login password is
+/// asked for once and kept in `login_password`, for when it has to be started again. Throws usage,
+/// ambiguous, no_such_policy, no_such_protector, wrong_key, stale_copy, previous_login_password,
+/// kdf_limit.
 [[nodiscard]] PolicyChoice choose_policy(Context& context, const Filesystem& filesystem,
                                          const UserStore& store, const TargetDirectory& target,
                                          const EncryptRequest& request, SecretProvider& secrets,
-                                         Opener& opener);
+                                         Opener& opener, std::optional<Secret>& login_password);
 
 /// The key identifier that `request.policy` stands for: itself, or that of a path on the same
 /// filesystem. Throws usage (another filesystem), not_encrypted, and what looking throws.

@@ -88,6 +88,10 @@ class Opener {
                                              Attempt& attempt);
 
   [[nodiscard]] const KdfLimits& limits();
+  /// True if the secret is the caller's login password now and only login protectors of her on this
+  /// machine did not open with it: then they still open with the previous one.
+  [[nodiscard]] bool is_newer_login_password(const Secret& secret,
+                                             const std::vector<ProtectorRecord>& candidates) const;
   /// Nobody is asked for a passphrase that could not be tried.
   void require_some_within_limits(const std::vector<ProtectorRecord>& candidates,
                                   const std::string& target);
@@ -108,6 +112,13 @@ class Opener {
 /// Throws usage if the secret is of another kind than the protector's.
 [[nodiscard]] ProtectorRecord with_new_secret(const OpenProtector& protector, const Secret& secret,
                                               const KdfCosts& costs, std::uint64_t at_least);
+
+/// The record of a login protector with one more password, of generation `at_least` or more. Of the
+/// passwords that it had, only the one of generation `kept` stays, until the new one is proven by a
+/// login, or the newest if there is none such; recovery keys stay.
+[[nodiscard]] ProtectorRecord with_newer_login_password(const OpenProtector& protector,
+                                                        const Secret& secret, const KdfCosts& costs,
+                                                        std::uint64_t at_least, std::uint64_t kept);
 
 /// The largest generation of a record's wrappings.
 [[nodiscard]] std::uint64_t newest_generation(const ProtectorRecord& record);

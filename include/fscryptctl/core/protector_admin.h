@@ -40,6 +40,7 @@ struct CreatedProtector {
 
 /// A new protector that opens nothing yet. Repeating it with the same name and secret is success.
 /// Throws usage (name), not_set_up, missing_input, no_space.
+/// A login protector is named `login`; the password is proven, and the one that exists is used.
 [[nodiscard]] CreatedProtector create_protector(Context& context, Filesystem filesystem,
                                                 Source source,
                                                 const std::optional<std::string>& name,

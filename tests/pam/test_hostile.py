@@ -1,0 +1,207 @@
+"""Whatever lies in the metadata, the login goes on, and within its time."""
+
+import fcntl
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import HAS_CHANGED, HERE, NEW, OLD, command, set_password
+
+BUDGET = 5
+SERVICE = "plain"
+
+
+@pytest.fixture(autouse=True)
+def plain_service(machine):
+    Path(f"/etc/pam.d/{SERVICE}").write_text(
+        "@include common-auth\n@include common-account\n@include common-password\n"
+        "@include common-session\n")
+
+
+def record(user, disk):
+    return next((disk.records(user) / "protectors").iterdir())
+
+
+def give(path, user, mode=0o600):
+    os.chown(path, user.uid, user.uid, follow_symlinks=False)
+    if not path.is_symlink():
+        path.chmod(mode)
+
+
+def login_protectors(user, disk, number, passes, memory_kib):
+    """Records that look like this user's, but that no password opens."""
+    base = record(user, disk)
+    text = base.read_text()
+    for i in range(number):
+        identifier = f"{i:016x}"
+        changed = text.replace(base.stem, identifier).replace('name: "login"', f'name: "login-{i + 2}"')
+        changed = re.sub(r"passes: \d+", f"passes: {passes}", changed)
+        changed = re.sub(r"memory_kib: \d+", f"memory_kib: {memory_kib}", changed)
+        changed = re.sub(r"kdf_salt: \w+", f"kdf_salt: {i:032x}", changed)
+        path = base.with_name(f"{identifier}.yaml")
+        path.write_text(changed)
+        give(path, user)
+
+
+def logged_in(host, seconds=BUDGET + 2.0, *answers):
+    session = host(SERVICE).log_in(*(answers or (OLD,)))
+    assert session.seconds < seconds
+    return session
+
+
+@pytest.mark.parametrize("number, passes, memory_kib", [
+    (300, 1, 1024),
+    (300, 40, 65536),
+    (3, 16, 1 << 20),
+    (1, 4294967295, 8)])
+def test_many_and_costly_records_do_not_keep_a_login_waiting(private, disk, alice, host, number,
+                                                             passes, memory_kib):
+    login_protectors(alice, disk, number, passes, memory_kib)
+    session = logged_in(host)
+    session.log_out()
+
+
+def fifo(path, user):
+    os.mkfifo(path)
+
+
+def symlink(path, user):
+    path.symlink_to("/dev/zero")
+
+
+def garbage(path, user):
+    path.write_bytes(os.urandom(10000))
+
+
+def large(path, user):
+    with open(path, "wb") as file:
+        file.truncate(1 << 40)
+
+
+def directory(path, user):
+    path.mkdir()
+
+
+@pytest.mark.parametrize("make", [fifo, symlink, garbage, large, directory])
+def test_hostile_files_beside_the_records_do_not_matter(private, disk, alice, host, make):
+    for folder in ("protectors", "policies"):
+        for name in ("00000000000000aa", "00000000000000aa" * 2):
+            path = disk.records(alice) / folder / f"{name}.yaml"
+            make(path, alice)
+            give(path, alice)
+    logged_in(host, 2.0)
+    assert alice.unlocked(private)
+
+
+@pytest.mark.parametrize("where", ["", "protectors", "policies"])
+def test_a_mount_that_never_answers_is_never_asked(private, disk, alice, host, where):
+    target = disk.records(alice) / where
+    server = subprocess.Popen([*alice.as_user, "/usr/bin/python3", HERE / "hang.py", target],
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout.readline() == "mounted\n"
+        session = logged_in(host, 2.0)
+        session.log_out()
+    finally:
+        server.kill()
+        command("umount", "-l", target)
+
+
+def test_a_mount_over_the_marks_is_never_asked(private, disk, alice, host):
+    logged_in(host).log_out()
+    marks = Path(f"/run/fscryptctl/marks/{alice.uid}")
+    server = subprocess.Popen([*alice.as_user, "/usr/bin/python3", HERE / "hang.py", marks],
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout.readline() == "mounted\n"
+        logged_in(host, 2.0).log_out()
+    finally:
+        server.kill()
+        command("umount", "-l", marks)
+
+
+def test_a_home_that_never_answers_does_not_keep_this_module_waiting(private, alice, host):
+    server = subprocess.Popen([*alice.as_user, "/usr/bin/python3", HERE / "hang.py", "/home/alice"],
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout.readline() == "mounted\n"
+        logged_in(host, 2.0).log_out()
+    finally:
+        server.kill()
+        command("umount", "-l", "/home/alice")
+
+
+def test_another_user_s_records_do_not_matter(private, disk, alice, bob, host):
+    bob.encrypt(disk / "bobs", password="bobs own password")
+    login_protectors(bob, disk, 300, 16, 1 << 20)
+    fifo(disk.records(bob) / "protectors/ffffffffffffffbb.yaml", bob)
+    logged_in(host, 2.0)
+    assert alice.unlocked(private)
+
+
+def test_a_lease_and_a_lock_only_cost_their_patience(private, disk, alice, host):
+    set_password("alice", NEW)
+    (lock,) = [os.open(disk.records(alice), os.O_RDONLY)]
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        session = host().log_in(NEW, OLD)
+        assert session.questions()[-1] == HAS_CHANGED and session.seconds < 4
+        assert alice.unlocked(private) and not alice.opens(private, NEW)
+        session.log_out()
+    finally:
+        os.close(lock)
+    leased = record(alice, disk)
+    holder = subprocess.Popen([*alice.as_user, "/usr/bin/python3", "-c",
+                               "import fcntl, os, signal, sys\n"
+                               "signal.signal(signal.SIGIO, signal.SIG_IGN)\n"
+                               f"f = os.open({str(leased)!r}, os.O_RDWR)\n"
+                               "fcntl.fcntl(f, fcntl.F_SETLEASE, fcntl.F_WRLCK)\n"
+                               "print('leased', flush=True)\nsignal.pause()"],
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "leased\n"
+        assert host().log_in(NEW, OLD).seconds < 3
+    finally:
+        holder.kill()
+
+
+def test_a_metadata_directory_that_is_not_root_s_is_not_looked_at(private, disk, alice, host):
+    os.chown(disk / ".fscryptctl", alice.uid, alice.uid)
+    logged_in(host, 2.0)
+    assert not Path("/run/fscryptctl").exists()
+
+
+def test_a_user_s_own_marks_take_away_only_her_own_keys(private, disk, alice, bob, host):
+    bob.encrypt(disk / "bobs", password="bobs own password")
+    bobs_key = bob.state(disk / "bobs")["key_identifier"] if "key_identifier" in bob.state(
+        disk / "bobs") else bob.state(disk / "bobs")["policy"]["key_identifier"]
+    session = logged_in(host)
+    device = os.stat(disk.mountpoint).st_dev
+    mark = Path(f"/run/fscryptctl/marks/{alice.uid}/{bobs_key}-{device}")
+    command(*alice.as_user, "touch", mark)
+    command(*alice.as_user, "ln", "-s", "/etc/passwd", mark.with_name("x-1"))
+    session.log_out()
+    assert bob.unlocked(disk / "bobs") and not alice.unlocked(private)
+
+
+def test_no_descriptor_or_thread_stays_in_the_program(private, alice, host):
+    session = host(SERVICE)
+    session("answers", OLD)
+    process = Path(f"/proc/{session.process.pid}")
+
+    def open_files():
+        return sorted(os.readlink(link) for link in (process / "fd").iterdir())
+
+    def ours():
+        return [name for name in open_files() if "fscryptctl" in name or "disk1" in name]
+
+    for step in ("authenticate", "acct_mgmt"):
+        assert session(step) == 0
+        assert ours() == [] and len(list((process / "task").iterdir())) == 1
+    session("open_session")
+    (kept,) = ours()
+    assert kept.startswith(f"/run/fscryptctl/sessions-{alice.uid}/")
+    session("close_session")
+    assert ours() == []
