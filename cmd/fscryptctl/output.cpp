@@ -41,7 +41,7 @@ int exit_code_of(const Error& error) {
 
 /// What is wrong with a file is said with its name.
 std::string message_of(const Error& error) {
-  const std::string what = error.what();
+  std::string what = error.what();
   const bool of_file = error.code() == Errc::corrupt_metadata ||
                        error.code() == Errc::untrusted_metadata ||
                        error.code() == Errc::newer_format;

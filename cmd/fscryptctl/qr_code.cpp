@@ -56,7 +56,9 @@ class Squares {
   /// Also outside, where it is light.
   [[nodiscard]] bool dark(int row, int column) const {
     if (row < 0 || column < 0 || row >= size() || column >= size()) return false;
-    return (cells()[static_cast<std::size_t>(row * size() + column)] & 1U) != 0;
+    const std::size_t index = static_cast<std::size_t>(row) * static_cast<std::size_t>(size()) +
+                              static_cast<std::size_t>(column);
+    return (cells()[index] & 1U) != 0;
   }
 
  private:

@@ -468,7 +468,8 @@ Strays UserStore::strays(std::size_t limit) const {
     if (name == Kind<PolicyRecord>::kDirectory || name == Kind<ProtectorRecord>::kDirectory)
       continue;
     const bool leftover = name.starts_with(kTemporaryPrefix);
-    strays.entries.push_back({path + '/' + name,
+    std::string file = path;
+    strays.entries.push_back({file.append("/").append(name),
                               leftover ? StrayEntry::Kind::leftover : StrayEntry::Kind::foreign,
                               user_.uid});
   }
