@@ -67,6 +67,8 @@ class Shell(pexpect.spawn):
         self.noted = work.parent / "arguments"
         words = {"bash": ["--norc", "--noprofile"], "zsh": ["-f"],
                  "fish": []}[kind]
+        # Without it a new fish reads all manuals in the background, and goes on when the test is over.
+        (work.parent / ".local/share/fish/generated_completions").mkdir(parents=True, exist_ok=True)
         env = {"PATH": f"{prefix}/stub:{harness.PATH}", "TERM": "dumb", "LANG": "C.UTF-8",
                "HOME": str(work.parent), "XDG_DATA_DIRS": f"{prefix}/share:/usr/share",
                "BASH_COMPLETION_USER_DIR": f"{prefix}/share/bash-completion", "NOTED": str(self.noted),
