@@ -167,11 +167,14 @@ void Call::leave_for_session(const State& state, uid_t user) const {
   try {
     // Of the same login, before it knew more.
     static_cast<void>(take_from_environment(user));
-    const std::optional<std::string> ticket = hand_over(state.keys, user);
+    std::optional<std::string> ticket = hand_over(state.keys, user);
     if (!ticket) return;
-    std::string setting = std::string(kTicket) + "=" + *ticket;
+    std::string setting;
+    setting.reserve(std::strlen(kTicket) + 1 + ticket->size());
+    setting.append(kTicket).append("=").append(*ticket);
     pam_putenv(handle_, setting.c_str());
     explicit_bzero(setting.data(), setting.size());
+    explicit_bzero(ticket->data(), ticket->size());
   } catch (const Error& error) {
     log(LOG_NOTICE, error.what());
   }
@@ -180,10 +183,12 @@ void Call::leave_for_session(const State& state, uid_t user) const {
 ProtectorKeys Call::take_from_environment(uid_t user) const {
   const char* const ticket = pam_getenv(handle_, kTicket);
   if (ticket == nullptr) return {};
-  const std::string text = ticket;
+  std::string text = ticket;
   // Whatever comes of it: nothing of it belongs into the user's session.
   pam_putenv(handle_, kTicket);
-  return take_over(text, user);
+  ProtectorKeys keys = take_over(text, user);
+  explicit_bzero(text.data(), text.size());
+  return keys;
 }
 
 void Call::authenticate() {

@@ -104,7 +104,16 @@ std::optional<std::string> hand_over(const ProtectorKeys& keys, uid_t user) {
                                      payload.data(), payload.size(), KEY_SPEC_USER_KEYRING);
   if (serial < 0) throw system_error(errno, "cannot leave keys in root's keyring");
   ::syscall(SYS_keyctl, KEYCTL_SET_TIMEOUT, serial, kSeconds);
-  return name + ":" + to_hex(key.view());
+  // PAM's environment wants a C string. In one piece, so that the caller can wipe all of it.
+  constexpr std::string_view kDigits = "0123456789abcdef";
+  std::string ticket;
+  ticket.reserve(2 * kNameSize + 1 + 2 * WrappingKey::kSize);
+  ticket.append(name).append(":");
+  for (const std::uint8_t byte : key.view()) {
+    ticket += kDigits[byte >> 4U];
+    ticket += kDigits[byte & 0xfU];
+  }
+  return ticket;
 }
 
 ProtectorKeys take_over(const std::string& text, uid_t user) {

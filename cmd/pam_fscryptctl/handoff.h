@@ -17,9 +17,9 @@ namespace fscryptctl::pam {
 /// one, and where to look, is the ticket that goes through the environment.
 using ProtectorKeys = std::map<ProtectorId, ProtectorKey>;
 
-/// Leaves the keys for three minutes and returns the ticket. nullopt unless this process is root's
-/// through and through: the keyring is the real user's, who may be the one who called a setuid
-/// program. Throws io.
+/// Leaves the keys for three minutes and returns the ticket, for the caller to wipe. nullopt unless
+/// this process is root's through and through: the keyring is the real user's, who may be the one
+/// who called a setuid program. Throws io.
 [[nodiscard]] std::optional<std::string> hand_over(const ProtectorKeys& keys, uid_t user);
 
 /// Takes what was left for the ticket, which then is worth nothing any more. Empty if there is
