@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "fscryptctl/tree/attributes.h"
+#include "fscryptctl/tree/progress.h"
+
+namespace fscryptctl {
+
+/// Something that is not what it should be.
+struct TreeFinding {
+  std::string path;  ///< relative to the root of the tree; "." for the root
+  std::string what;  ///< "contents", "missing", "mode", "changed", "open for writing", ...
+};
+
+/// Reads both trees, the destination's contents from the disk (whatever is cached of them is
+/// dropped first, so sync_tree comes before), and compares names, kinds, hard links, contents,
+/// holes as far as contents go, and every attribute. At most `limit` differences. By all
+/// processors, in bounded memory but for files with several names. Changes nothing.
+/// Throws io (also for contents that cannot be read), interrupted.
+[[nodiscard]] std::vector<TreeFinding> compare_trees(int source, int destination, std::size_t limit,
+                                                     TreeProgress& progress, const Tick& tick);
+
+/// The time that the filesystem gives to a change just now: that of a file made in `directory` and
+/// removed again.
+[[nodiscard]] FileTime filesystem_now(int directory);
+
+/// What was changed at `since` or later, as change times tell (special files and symlinks by their
+/// time of modification only), and regular files that somebody has open for writing now (a read
+/// lease on each tells). At most `limit`. Throws io, interrupted.
+[[nodiscard]] std::vector<TreeFinding> changes_since(int root, FileTime since, std::size_t limit,
+                                                     const Tick& tick);
+
+}  // namespace fscryptctl
