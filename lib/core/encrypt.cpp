@@ -4,9 +4,9 @@
 #include <cerrno>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/core/new_records.h"
 #include "fscryptctl/core/policy_choice.h"
 #include "fscryptctl/core/target_directory.h"
-#include "fscryptctl/kernel/cipher_probe.h"
 
 namespace fscryptctl {
 namespace {
@@ -65,16 +65,17 @@ class Encryption {
     PolicyChoice choice = choose_policy(context_, filesystem_, store, target_, request_, secrets_,
                                         opener_, login_password_);
     context_.throw_if_interrupted();
+    NewRecords records(context_, filesystem_, store, choice, request_.recovery_key);
     try {
-      make_encrypted(store, choice);
+      make_encrypted(store, choice, records);
     } catch (const Error& error) {
       // One of the few places that catch: what was half done is undone while it is known not to
       // matter, and otherwise kept.
-      undo(store, choice);
+      undo(choice, records);
       if (error.sys_errno() != EEXIST) throw;
       return std::nullopt;
     } catch (...) {
-      undo(store, choice);
+      undo(choice, records);
       throw;
     }
     EncryptResult encrypted = result(store, choice.record, true);
@@ -181,102 +182,24 @@ class Encryption {
 
   // The directory is plain and empty, or missing.
 
-  void make_encrypted(const UserStore& store, PolicyChoice& choice) {
+  void make_encrypted(const UserStore& store, PolicyChoice& choice, NewRecords& records) {
     target_.make();
-    if (choice.key) add_key(*choice.key, choice.record.summary.key_identifier);
-    encrypt_with_records(store, choice);
+    records.add_key();
+    encrypt_with_records(store, choice, records);
     target_.sync();
-    if (request_.leave_locked) remove_own_key(choice.record.summary.key_identifier);
+    if (request_.leave_locked) remove_own_key(records);
     if (choice.with_recovery_key) request_.recovery_key->finish();
   }
 
   /// Everything that opens the directory is durable before it is encrypted, and nobody else enters
   /// it then. One lock for all of it: whoever has the lock sees of every other run either nothing,
   /// or an encrypted directory, or records that it may undo as long as nobody relies on them.
-  void encrypt_with_records(const UserStore& store, PolicyChoice& choice) {
+  void encrypt_with_records(const UserStore& store, PolicyChoice& choice, NewRecords& records) {
     const UserStore::Lock lock = store.lock(context_.throw_if_interrupted);
-    probe_ciphers(store, choice.record);
-    write_records(store, lock, choice);
+    records.try_ciphers();
+    records.write(lock, filesystem_.hint_of(target_.fd(), context_.mounts));
     only_owner_enters_ = target_.set_permissions(context_, request_.mode, request_.keep_mode);
     set_policy(choice.record);
-  }
-
-  void add_key(const PolicyKey& key, const KeyIdentifier& identifier) {
-    const ActAs acting(user_);
-    const bool had_it = context_.kernel.key_status(filesystem_.fd(), identifier).added_by_self;
-    context_.kernel.add_key(filesystem_.fd(), key.secret());
-    key_added_ = !had_it;
-    context_.explain("added key " + identifier.hex() + " to the kernel for user " +
-                     std::to_string(user_.uid));
-  }
-
-  void write_records(const UserStore& store, const UserStore::Lock& lock, PolicyChoice& choice) {
-    PolicyRecord& policy = choice.record;
-    const std::optional<PolicyRecord> now = store.policy(policy.summary.key_identifier);
-    const bool there = now.has_value();
-    if (there) policy = *now;
-    const std::optional<std::string> hint = filesystem_.hint_of(target_.fd(), context_.mounts);
-    const bool noted = hint && add_hint(policy, *hint);
-    for (ProtectorRecord& protector : choice.new_protectors) {
-      if (!is_to_be_written(store, protector.summary.id, choice)) continue;
-      if (choice.login == LoginProtector::Origin::made &&
-          !still_first_login_protector(store, login_user(user_), protector.summary.id)) {
-        throw Error(Errc::io, "another login protector has just been made", EEXIST);
-      }
-      claim_name(store, protector, choice.named_by_user == protector.summary.id);
-      written_.push_back(protector.summary.id);
-      if (choice.with_recovery_key == protector.summary.id) {
-        request_.recovery_key->set_in_use(true);
-      }
-      store.write(lock, protector);
-      context_.explain("wrote the record of protector " + protector.summary.id.hex());
-    }
-    if (!noted && there) return;
-    if (!there) require_protectors(store, policy.summary);
-    policy_written_ = !there;
-    store.write(lock, policy);
-    context_.explain("wrote the record of policy " + policy.summary.key_identifier.hex());
-  }
-
-  static bool is_to_be_written(const UserStore& store, const ProtectorId& id,
-                               const PolicyChoice& choice) {
-    const std::optional<ProtectorRecord> now = store.protector(id);
-    if (!now || now == choice.taken_up) return true;
-    // A recovery key that was shown or written must not be one that opens nothing.
-    if (choice.with_recovery_key == id) {
-      throw Error(Errc::metadata_locked,
-                  "another fscryptctl has just changed protector " + printable(now->summary.name));
-    }
-    // The copy of one that somebody else copied meanwhile, perhaps with a newer secret.
-    return false;
-  }
-
-  /// They were chosen without the lock: another run may have undone what this one took up.
-  static void require_protectors(const UserStore& store, const PolicySummary& policy) {
-    for (const ProtectorId& id : policy.protectors) {
-      if (store.protector(id)) continue;
-      throw Error(Errc::no_such_protector, "protector " + id.hex() + " has just been removed");
-    }
-  }
-
-  void probe_ciphers(const UserStore& store, const PolicyRecord& policy) const {
-    const ActAs acting(user_);
-    require_working_ciphers(context_.kernel, store.directory_fd(),
-                            KernelPolicy{policy.summary.key_identifier, policy.options});
-  }
-
-  /// Somebody may have taken the name since it was chosen. It is not part of what is authenticated.
-  static void claim_name(const UserStore& store, ProtectorRecord& protector, bool chosen) {
-    std::vector<ProtectorSummary> others = store.protectors().records;
-    std::erase_if(others,
-                  [&](const ProtectorSummary& other) { return other.id == protector.summary.id; });
-    if (std::none_of(others.begin(), others.end(), [&](const ProtectorSummary& other) {
-          return other.name == protector.summary.name;
-        })) {
-      return;
-    }
-    if (chosen) throw name_taken(protector.summary.name);
-    protector.summary.name = free_name(protector.summary.name, others);
   }
 
   void set_policy(const PolicyRecord& policy) {
@@ -285,56 +208,29 @@ class Encryption {
     context_.explain("set the policy of " + printable(request_.path));
   }
 
-  void remove_own_key(const KeyIdentifier& key) {
+  void remove_own_key(NewRecords& records) {
     // Our own descriptor in the directory would keep the key busy.
     target_.close();
-    if (!key_added_) return;
-    const ActAs acting(user_);
-    static_cast<void>(context_.kernel.remove_key(filesystem_.fd(), key, RemoveScope::own_claim));
+    records.remove_added_key();
   }
 
   /// After a failure. Whatever may belong to an encrypted directory stays, and repeating the
   /// command takes it up; the rest goes. Failing here loses nothing either.
-  void undo(const UserStore& store, const PolicyChoice& choice) noexcept {
+  void undo(const PolicyChoice& choice, NewRecords& records) noexcept {
     try {
-      const KeyIdentifier& key = choice.record.summary.key_identifier;
-      std::optional<UserStore::Lock> lock;
-      if (policy_written_ || !written_.empty()) lock = store.lock();
       std::optional<KernelPolicy> policy;
+      // The lock comes first: nobody encrypts between the question and what follows from it.
+      const std::optional<UserStore::Lock> lock = records.lock_to_take_back();
       if (target_.exists()) policy = context_.kernel.get_policy(target_.fd());
       // With another key it was encrypted by somebody who was faster: then ours is of no use.
-      if (policy && policy->key == KeySpecifier(key)) return;
+      if (policy && policy->key == KeySpecifier(choice.record.summary.key_identifier)) return;
       if (!policy) target_.restore_permissions();
-      if (lock && !take_back_records(store, *lock, choice.record)) return;
-      if (choice.with_recovery_key && !store.protector(*choice.with_recovery_key)) {
-        request_.recovery_key->set_in_use(false);
-      }
-      remove_own_key(key);
+      if (lock && !records.take_back(*lock)) return;
+      remove_own_key(records);
       if (!policy) target_.unmake();
     } catch (const std::exception&) {
       return;
     }
-  }
-
-  /// False if somebody has encrypted another directory with the same key meanwhile.
-  bool take_back_records(const UserStore& store, const UserStore::Lock& lock,
-                         const PolicyRecord& written) const {
-    if (policy_written_) {
-      const KeyIdentifier& key = written.summary.key_identifier;
-      const std::optional<PolicyRecord> now = store.policy(key);
-      if (now && *now != written) return false;
-      store.remove(lock, key);
-    }
-    const Listing<PolicySummary> policies = store.policies();
-    // What cannot be read may rely on any of them.
-    if (!policies.complete || !policies.damaged.empty()) return true;
-    for (const ProtectorId& id : written_) {
-      const bool relied_on = std::ranges::any_of(policies.records, [&id](const auto& policy) {
-        return std::ranges::find(policy.protectors, id) != policy.protectors.end();
-      });
-      if (!relied_on) store.remove(lock, id);
-    }
-    return true;
   }
 
   EncryptResult result(const UserStore& store, const PolicyRecord& record, bool changed) {
@@ -362,10 +258,7 @@ class Encryption {
   Filesystem filesystem_;
   Identity user_;
 
-  bool key_added_ = false;
-  bool policy_written_ = false;
   bool only_owner_enters_ = false;
-  std::vector<ProtectorId> written_;
 };
 
 }  // namespace

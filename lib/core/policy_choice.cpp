@@ -40,11 +40,12 @@ class Chooser {
 
   PolicyChoice new_policy() {
     UnlockedPolicy policy = make_policy(request_.options);
+    begin_conversion(policy);
     std::vector<ProtectorRecord> copies;
     for (const std::string& name : request_.protectors) {
       const OpenProtector& protector = open_existing(name);
       if (is_opened_by(policy.record.summary, protector.record.summary.id)) continue;
-      wrap_for(policy, protector);
+      let_open(policy, protector);
       // A copy makes this filesystem independent of the other one.
       if (!require_copy_opens(store_, filesystem_.mount().mount_point, opener_, protector)) {
         copies.push_back(protector.record);
@@ -59,8 +60,23 @@ class Chooser {
   }
 
  private:
-  static PolicyChoice chosen(UnlockedPolicy policy) {
-    return {std::move(policy.record), std::move(policy.key), {}, std::nullopt};
+  PolicyChoice chosen(UnlockedPolicy policy) {
+    PolicyChoice choice{std::move(policy.record), std::move(policy.key), {}, std::nullopt};
+    if (afterwards_) choice.afterwards = std::move(afterwards_->record);
+    return choice;
+  }
+
+  /// The operation's id goes into what is authenticated, so that the record without it has to be
+  /// made now, while the keys of all protectors are in hand.
+  void begin_conversion(UnlockedPolicy& policy) {
+    if (!request_.operation) return;
+    afterwards_.emplace(UnlockedPolicy{policy.record, PolicyKey(SecretBytes(policy.key.view()))});
+    policy.record.operation = request_.operation;
+  }
+
+  void let_open(UnlockedPolicy& policy, const OpenProtector& protector) {
+    wrap_for(policy, protector);
+    if (afterwards_) wrap_for(*afterwards_, protector);
   }
 
   bool has_key(const KeyIdentifier& key) const {
@@ -103,7 +119,7 @@ class Chooser {
     LoginProtector login = choose_login_protector(context_, filesystem_, store_, *login_password_);
     const ProtectorId id = login.open.record.summary.id;
     if (!is_opened_by(policy.record.summary, id) && !take_up(login.open, policy)) {
-      wrap_for(policy, login.open);
+      let_open(policy, login.open);
     }
     PolicyChoice choice = chosen(std::move(policy));
     choice.login = login.origin;
@@ -131,7 +147,7 @@ class Chooser {
     }
     OpenProtector made =
         make_protector(secret, free_name(wish, all), costs_for_new_hashing(context_));
-    wrap_for(policy, made);
+    let_open(policy, made);
     PolicyChoice choice = chosen(std::move(policy));
     if (give_recovery_key(made)) choice.with_recovery_key = made.record.summary.id;
     choice.new_protectors.push_back(made.record);
@@ -180,9 +196,11 @@ class Chooser {
       return !is_opened_by(other, left.record.summary.id);
     });
     if (depending.empty()) {
-      wrap_for(policy, left);
+      let_open(policy, left);
       return true;
     }
+    // A conversion has its own policy.
+    if (request_.operation) return false;
     if (depending.size() > 1 || !was_meant_for_target(depending.front())) return false;
     const std::optional<PolicyRecord> record = store_.policy(depending.front().key_identifier);
     if (!record || record->options != request_.options) return false;
@@ -203,6 +221,7 @@ class Chooser {
   SecretProvider& secrets_;
   Opener& opener_;
   std::optional<Secret>& login_password_;
+  std::optional<UnlockedPolicy> afterwards_{};  ///< of a conversion: the policy without its id
 };
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "fscryptctl/crypto/random.h"
+#include "fscryptctl/metadata/operations.h"
 #include "fscryptctl/metadata/yaml_codec.h"
 #include "owned_directory.h"
 
@@ -465,8 +466,10 @@ Strays UserStore::strays(std::size_t limit) const {
   const DirectoryNames own = directory_names(directory_.get(), limit);
   strays.complete = own.complete;
   for (const std::string& name : own.names) {
-    if (name == Kind<PolicyRecord>::kDirectory || name == Kind<ProtectorRecord>::kDirectory)
+    if (name == Kind<PolicyRecord>::kDirectory || name == Kind<ProtectorRecord>::kDirectory ||
+        name == kOperationsDirectory) {
       continue;
+    }
     const bool leftover = name.starts_with(kTemporaryPrefix);
     std::string file = path;
     strays.entries.push_back({file.append("/").append(name),

@@ -29,6 +29,8 @@ struct EncryptRequest {
   bool keep_mode = false;
   /// Gets to keep a recovery key of a protector that is made; null: none is made.
   RecoveryKeyKeeper* recovery_key = nullptr;
+  /// Part of a conversion: stands in the record of a policy that is made.
+  std::optional<OperationId> operation{};
 };
 
 struct EncryptResult {

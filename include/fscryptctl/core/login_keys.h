@@ -40,8 +40,8 @@ class LoginBudget {
 /// password and without hashing.
 using HashedPassword = std::list<std::pair<Argon2id, WrappingKey>>;
 
-/// The mounts that a login may look at: none that a server or a user could make hang, and none whose
-/// path leads through such a one.
+/// The mounts that a login may look at: none that a server or a user could make hang, and none
+/// whose path leads through such a one.
 [[nodiscard]] std::vector<Mount> mounts_for_login(std::vector<Mount> mounts);
 
 /// A user's login protectors on this machine, for a login: nothing here waits for long, and one bad

@@ -22,6 +22,9 @@ struct PolicyChoice {
   /// The protector among them that got a recovery key, which is kept already.
   std::optional<ProtectorId> with_recovery_key{};
   std::optional<LoginProtector::Origin> login{};  ///< when the user's login protector opens it
+  /// What the policy's record becomes when the operation of the request has ended; nullopt without
+  /// one, and for an existing policy.
+  std::optional<PolicyRecord> afterwards{};
 };
 
 /// Finds the policy that `request.policy` names, or makes one, opened by the protectors that the
