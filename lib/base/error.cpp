@@ -144,6 +144,10 @@ ErrcInfo errc_info(Errc code) noexcept {
       return {"refused", "conflict", 9};
     case Errc::recovery_key_exists:
       return {"refused", "recovery_key_exists", 9};
+    case Errc::unconvertible:
+      return {"refused", "unconvertible", 9};
+    case Errc::too_late:
+      return {"refused", "too_late", 9};
     case Errc::unexpected:
       return {"unexpected", "unexpected", 10};
     case Errc::interrupted:

@@ -13,6 +13,8 @@
 #include <string_view>
 #include <utility>
 
+#include "file_set.h"
+#include "files_below.h"
 #include "fscryptctl/base/file.h"
 #include "fscryptctl/base/mount_table.h"
 #include "fscryptctl/base/proc_file.h"
@@ -38,9 +40,9 @@ dev_t anonymous_device() {
   return sample && status ? device_of(*status) : 0;
 }
 
-/// Sockets that are bound to a name in a keyed directory: inode and path. A process that has one
-/// open keeps the directory in use, and its descriptor does not tell.
-std::map<std::uint64_t, std::string> bound_sockets(KeyedFiles& files,
+/// Sockets that are bound to a name in a directory of the set: inode and path. A process that has
+/// one open keeps the directory in use, and its descriptor does not tell.
+std::map<std::uint64_t, std::string> bound_sockets(FileSet& files,
                                                    const std::vector<Mount>& mounts) {
   std::map<std::uint64_t, std::string> sockets;
   const auto text = read_proc_file(AT_FDCWD, "/proc/net/unix", kMaxTable);
@@ -52,7 +54,7 @@ std::map<std::uint64_t, std::string> bound_sockets(KeyedFiles& files,
     for (int column = 0; column < kColumnsBeforeInode; ++column) take_column(line);
     const auto inode = parse_number<std::uint64_t>(take_column(line), 10);
     if (!inode || !line.starts_with('/')) continue;
-    if (files.directory_of_path_has_key(mounts, line)) sockets.emplace(*inode, line);
+    if (files.contains_directory_of_path(mounts, line)) sockets.emplace(*inode, line);
   }
   return sockets;
 }
@@ -82,8 +84,7 @@ std::vector<std::string> overlay_layers(const Mount& overlay) {
 
 class Scan {
  public:
-  Scan(Kernel& kernel, int fs_fd, const KeySpecifier& key)
-      : files_(kernel, fs_fd, key), own_mounts_(read_mount_table()) {
+  explicit Scan(FileSet& files) : files_(files), own_mounts_(read_mount_table()) {
     files_.learn(own_mounts_);
   }
 
@@ -107,26 +108,26 @@ class Scan {
            std::chrono::steady_clock::now() - start_ >= kTimeLimit;
   }
 
-  [[nodiscard]] bool keeps_key(const Mount& mount, const std::vector<Mount>& mounts) {
-    if (mount.device == files_.device() && mount.root != "/" && files_.place_has_key(mount.root)) {
+  [[nodiscard]] bool keeps_in_use(const Mount& mount, const std::vector<Mount>& mounts) {
+    if (mount.device == files_.device() && mount.root != "/" && files_.contains_place(mount.root)) {
       return true;
     }
     // Whatever it shows, what it covers cannot go.
     const Mount* const parent = find_mount(mounts, mount.parent_id);
     if (parent != nullptr && parent->device == files_.device()) {
       const auto covered = place_on(*parent, mount.mount_point);
-      if (covered && *covered != "/" && files_.place_has_key(*covered)) return true;
+      if (covered && *covered != "/" && files_.contains_place(*covered)) return true;
     }
     if (mount.type != "overlay") return false;
     const std::vector<std::string> layers = overlay_layers(mount);
     return std::ranges::any_of(
-        layers, [&](const std::string& layer) { return files_.path_has_key(mounts, layer); });
+        layers, [&](const std::string& layer) { return files_.contains_path(mounts, layer); });
   }
 
   void find_mounts(const std::vector<Mount>& mounts, Holder holder) {
     for (const Mount& mount : mounts) {
       // Namespaces share mounts: one entry says enough, and the own namespace comes first.
-      if (!keeps_key(mount, mounts)) continue;
+      if (!keeps_in_use(mount, mounts)) continue;
       if (!mounts_found_.emplace(mount.root, mount.mount_point).second) continue;
       holder.path = mount.mount_point;
       add(holder);
@@ -140,7 +141,7 @@ class Scan {
       auto path = read_proc_file(AT_FDCWD, "/sys/block/" + name + "/loop/backing_file", kMaxTable);
       if (!path) continue;
       if (path->ends_with('\n')) path->pop_back();
-      if (!files_.path_has_key(own_mounts_, *path)) continue;
+      if (!files_.contains_path(own_mounts_, *path)) continue;
       add({0, 0, name, "loop device", *path});
     }
   }
@@ -152,7 +153,7 @@ class Scan {
     while (!lines.empty()) {
       std::string_view line = take_until(lines, '\n');
       const std::string path = decode_octal_escapes(take_until(line, ' '));
-      if (files_.path_has_key(own_mounts_, path)) add({0, 0, {}, "swap file", path});
+      if (files_.contains_path(own_mounts_, path)) add({0, 0, {}, "swap file", path});
     }
   }
 
@@ -201,7 +202,7 @@ class Scan {
   }
 
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-  KeyedFiles files_;
+  FileSet& files_;
   std::vector<Mount> own_mounts_;
   std::map<std::uint64_t, std::vector<Mount>> tables_;  ///< by mount namespace
   std::set<MountName> mounts_found_;
@@ -211,7 +212,13 @@ class Scan {
 }  // namespace
 
 HolderScan find_holders(Kernel& kernel, int fs_fd, const KeySpecifier& key) {
-  return Scan(kernel, fs_fd, key).run();
+  KeyedFiles files(kernel, fs_fd, key);
+  return Scan(files).run();
+}
+
+HolderScan find_holders_below(int fs_fd, const std::string& place) {
+  FilesBelow files(fs_fd, place);
+  return Scan(files).run();
 }
 
 }  // namespace fscryptctl

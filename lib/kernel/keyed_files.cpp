@@ -62,33 +62,9 @@ UniqueFd without_mounts_below(UniqueFd root) {
   return bare ? std::move(bare) : std::move(root);
 }
 
-/// The part of `path` below `directory`: empty or starting with a slash.
-std::optional<std::string_view> part_below(std::string_view path, std::string_view directory) {
-  if (directory == "/") directory = "";
-  if (!path.starts_with(directory)) return std::nullopt;
-  path.remove_prefix(directory.size());
-  if (!path.empty() && path.front() != '/') return std::nullopt;
-  return path == "/" ? std::string_view() : path;
-}
-
 std::string directory_of(const std::string& place) {
   const std::size_t slash = place.find_last_of('/');
   return slash == 0 || slash == std::string::npos ? "/" : place.substr(0, slash);
-}
-
-/// The place of `path` if it is on `device`. Among mounts whose names lead to it the deepest
-/// counts, among equal ones the last, which covers the others.
-std::optional<std::string> place_in(const std::vector<Mount>& mounts, dev_t device,
-                                    std::string_view path) {
-  const Mount* covering = nullptr;
-  for (const Mount& mount : mounts) {
-    if (!part_below(path, mount.mount_point)) continue;
-    if (covering == nullptr || mount.mount_point.size() >= covering->mount_point.size()) {
-      covering = &mount;
-    }
-  }
-  if (covering == nullptr || covering->device != device) return std::nullopt;
-  return place_on(*covering, path);
 }
 
 bool is_deleted(std::string_view path) { return path.ends_with(kDeletedMark); }
@@ -99,34 +75,8 @@ bool can_be_opened_safely(const struct statx& status) {
 
 }  // namespace
 
-std::optional<struct statx> remembered_status(int dirfd, const std::string& name) {
-  // An empty mask, too: FUSE refuses even root the attributes of another user's files, but not
-  // their device.
-  constexpr int kFlags = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT | AT_EMPTY_PATH;
-  struct statx status {};
-  if (statx(dirfd, name.c_str(), kFlags, 0, &status) != 0) return std::nullopt;
-  return status;
-}
-
-dev_t device_of(const struct statx& status) noexcept {
-  return makedev(status.stx_dev_major, status.stx_dev_minor);
-}
-
-std::string link_text(int dirfd, const std::string& name) {
-  std::array<char, PATH_MAX> text{};
-  const ssize_t size = readlinkat(dirfd, name.c_str(), text.data(), text.size());
-  return size < 0 ? std::string() : std::string(text.data(), static_cast<std::size_t>(size));
-}
-
-std::optional<std::string> place_on(const Mount& mount, std::string_view path) {
-  const auto below = part_below(path, mount.mount_point);
-  if (!below) return std::nullopt;
-  if (mount.root == "/" && !below->empty()) return std::string(*below);
-  return mount.root + std::string(*below);
-}
-
 KeyedFiles::KeyedFiles(Kernel& kernel, int fs_fd, const KeySpecifier& key)
-    : kernel_(kernel), fs_fd_(fs_fd), key_(key), device_(file_info(fs_fd).device) {
+    : FileSet(fs_fd), kernel_(kernel), key_(key) {
   UniqueFd root = mount_root_above(fs_fd);
   if (!root) return;
   const std::vector<Mount> mounts = read_mount_table();
@@ -138,7 +88,7 @@ KeyedFiles::KeyedFiles(Kernel& kernel, int fs_fd, const KeySpecifier& key)
 
 void KeyedFiles::learn(const std::vector<Mount>& mounts) {
   for (const Mount& mount : mounts) {
-    if (mount.device == device_) mounts_.try_emplace(mount.id, mount);
+    if (mount.device == device()) mounts_.try_emplace(mount.id, mount);
   }
 }
 
@@ -164,7 +114,7 @@ KeyedFiles::Answer KeyedFiles::ask_status(const struct statx& status) {
   return remembered == inodes_.end() ? Answer::unknown : remembered->second;
 }
 
-bool KeyedFiles::is_known_not_to_have_key(std::uint64_t inode) const {
+bool KeyedFiles::is_known_outside(std::uint64_t inode) const {
   const auto remembered = inodes_.find(inode);
   return remembered != inodes_.end() && remembered->second == Answer::no;
 }
@@ -213,9 +163,9 @@ KeyedFiles::Answer KeyedFiles::ask_directory_of_link(int path_fd, std::uint64_t 
   return place ? ask_place(directory_of(*place)) : Answer::unknown;
 }
 
-bool KeyedFiles::descriptor_has_key(int path_fd) {
+bool KeyedFiles::contains_descriptor(int path_fd) {
   const auto status = remembered_status(path_fd, "");
-  if (!status || device_of(*status) != device_) return false;
+  if (!status || device_of(*status) != device()) return false;
   const Answer answer = ask_file(path_fd, *status);
   if (is_definite(answer)) return answer == Answer::yes;
   const Answer directory = ask_directory_of_link(path_fd, status->stx_mnt_id);
@@ -224,27 +174,29 @@ bool KeyedFiles::descriptor_has_key(int path_fd) {
   return answer == Answer::locked;
 }
 
-bool KeyedFiles::link_has_key(int dirfd, const std::string& name, const struct statx& status) {
-  if (device_of(status) != device_) return false;
+bool KeyedFiles::contains_link(int dirfd, const std::string& name, const struct statx& status) {
+  if (device_of(status) != device()) return false;
   const Answer known = ask_status(status);
   if (is_definite(known)) return known == Answer::yes;
   // Links can change between two looks; what this descriptor is stays.
   const UniqueFd path_fd(openat(dirfd, name.c_str(), O_PATH | O_CLOEXEC));
-  return path_fd && descriptor_has_key(path_fd.get());
+  return path_fd && contains_descriptor(path_fd.get());
 }
 
-bool KeyedFiles::place_has_key(const std::string& place) { return ask_place(place) == Answer::yes; }
-
-bool KeyedFiles::path_has_key(const std::vector<Mount>& mounts, std::string_view path) {
-  if (is_deleted(path)) return directory_of_path_has_key(mounts, path);
-  const std::optional<std::string> place = place_in(mounts, device_, path);
-  return place && place_has_key(*place);
+bool KeyedFiles::contains_place(const std::string& place) {
+  return ask_place(place) == Answer::yes;
 }
 
-bool KeyedFiles::directory_of_path_has_key(const std::vector<Mount>& mounts,
-                                           std::string_view path) {
-  const std::optional<std::string> place = place_in(mounts, device_, path);
-  return place && place_has_key(directory_of(*place));
+bool KeyedFiles::contains_path(const std::vector<Mount>& mounts, std::string_view path) {
+  if (is_deleted(path)) return contains_directory_of_path(mounts, path);
+  const std::optional<std::string> place = place_in(mounts, device(), path);
+  return place && contains_place(*place);
+}
+
+bool KeyedFiles::contains_directory_of_path(const std::vector<Mount>& mounts,
+                                            std::string_view path) {
+  const std::optional<std::string> place = place_in(mounts, device(), path);
+  return place && contains_place(directory_of(*place));
 }
 
 }  // namespace fscryptctl

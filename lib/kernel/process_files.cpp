@@ -178,7 +178,7 @@ void ProcessFiles::find_link(const std::string& link, const std::string& kind) {
     if (errno == EACCES || errno == EPERM) complete_ = false;
     return;
   }
-  if (context_.files.link_has_key(process_, link, *status)) {
+  if (context_.files.contains_link(process_, link, *status)) {
     add(kind, link_text(process_, link), status->stx_ino);
   }
 }
@@ -199,7 +199,7 @@ void ProcessFiles::find_descriptor(int fds, const std::string& number) {
   if (!status) return;
   const dev_t device = device_of(*status);
   if (device == context_.files.device()) {
-    if (context_.files.link_has_key(fds, number, *status)) {
+    if (context_.files.contains_link(fds, number, *status)) {
       add("open file", link_text(fds, number), status->stx_ino);
     }
   } else if (device == context_.anonymous_device) {
@@ -226,7 +226,7 @@ void ProcessFiles::find_watches(const std::string& number) {
       complete_ = false;
       continue;
     }
-    if (!context_.files.descriptor_has_key(watched.get())) continue;
+    if (!context_.files.contains_descriptor(watched.get())) continue;
     add(line.starts_with("inotify ") ? "inotify watch" : "fanotify mark",
         path_or_inode(watched.get()), *inode);
   }
@@ -268,14 +268,14 @@ void ProcessFiles::find_mapping(std::string_view line, int map_files) {
   const std::optional<Mapping> mapping = parse_mapping(line);
   if (!mapping || mapping->device != maps_device(context_.files.device())) return;
   // A file is mapped in several pieces, and what is open as well was found already.
-  if (context_.files.is_known_not_to_have_key(mapping->inode)) return;
+  if (context_.files.is_known_outside(mapping->inode)) return;
   if (!inodes_.insert(mapping->inode).second) return;
   const std::string name = map_files_name(mapping->range);
   const auto status = remembered_status(map_files, name);
   const std::string path = decode_octal_escapes(mapping->path);
-  const bool has_key = status ? context_.files.link_has_key(map_files, name, *status)
-                              : context_.files.path_has_key(mounts_, path);
-  if (has_key) add("mapped file", path, mapping->inode);
+  const bool contained = status ? context_.files.contains_link(map_files, name, *status)
+                                : context_.files.contains_path(mounts_, path);
+  if (contained) add("mapped file", path, mapping->inode);
 }
 
 }  // namespace fscryptctl

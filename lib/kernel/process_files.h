@@ -10,10 +10,10 @@
 #include <utility>
 #include <vector>
 
+#include "file_set.h"
 #include "fscryptctl/base/file.h"
 #include "fscryptctl/base/mount_table.h"
 #include "fscryptctl/kernel/holders.h"
-#include "keyed_files.h"
 
 namespace fscryptctl {
 
@@ -22,9 +22,9 @@ namespace fscryptctl {
 
 /// What is the same for all processes.
 struct ScanContext {
-  KeyedFiles& files;
+  FileSet& files;
   dev_t anonymous_device;                        ///< of inotify instances and the like
-  std::map<std::uint64_t, std::string> sockets;  ///< bound in keyed directories: inode and path
+  std::map<std::uint64_t, std::string> sockets;  ///< bound in its directories: inode and path
 };
 
 /// Finds what one process has in use.

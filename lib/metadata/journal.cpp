@@ -107,6 +107,7 @@ std::string emit_fields(const Journal& journal) {
   emit_inode(lines, "original", journal.original);
   emit_inode(lines, "replacement", journal.replacement);
   emit_number(lines, "original_mode", journal.original_mode);
+  emit_number(lines, "mode", journal.mode);
   emit_time(lines, "since", journal.since);
   emit_number(lines, "files", journal.files);
   emit_number(lines, "bytes", journal.bytes);
@@ -144,6 +145,10 @@ std::optional<KeyIdentifier> read_key(Fields& fields, std::string_view key) {
   return read_identifier<KeyIdentifier>(*node);
 }
 
+std::uint32_t read_mode(Fields& fields, const std::string& key) {
+  return static_cast<std::uint32_t>(read_u64(fields, key, kMaxMode));
+}
+
 Journal::Part read_part(Fields& fields) {
   Journal::Part part;
   part.source.generation = read_u32(fields.required("part_source_generation"));
@@ -171,7 +176,8 @@ Journal read_fields(Fields& fields) {
   journal.path = read_one_path(fields, "path");
   journal.original = read_inode(fields, "original");
   journal.replacement = read_inode(fields, "replacement");
-  journal.original_mode = static_cast<std::uint32_t>(read_u64(fields, "original_mode", kMaxMode));
+  journal.original_mode = read_mode(fields, "original_mode");
+  journal.mode = read_mode(fields, "mode");
   journal.since = read_time(fields, "since");
   journal.files = read_u64(fields, "files");
   journal.bytes = read_u64(fields, "bytes");

@@ -77,6 +77,8 @@ TEST_CASE("the reasons that scripts rely on keep their names and codes") {
       {Errc::exists, "refused", "exists"},
       {Errc::conflict, "refused", "conflict"},
       {Errc::recovery_key_exists, "refused", "recovery_key_exists"},
+      {Errc::unconvertible, "refused", "unconvertible"},
+      {Errc::too_late, "refused", "too_late"},
       {Errc::unexpected, "unexpected", "unexpected"},
       {Errc::interrupted, "interrupted", "interrupted"},
   }));

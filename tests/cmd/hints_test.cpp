@@ -146,6 +146,8 @@ const std::vector<Errc> kAll = {
     Errc::exists,
     Errc::conflict,
     Errc::recovery_key_exists,
+    Errc::unconvertible,
+    Errc::too_late,
     Errc::unexpected,
     Errc::interrupted,
 };

@@ -60,6 +60,8 @@ enum class Errc {
   exists,
   conflict,
   recovery_key_exists,
+  unconvertible,
+  too_late,
   // code "unexpected", exit 10
   unexpected,
   // code "interrupted", exit 128 + signal

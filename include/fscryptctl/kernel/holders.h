@@ -9,7 +9,7 @@
 
 namespace fscryptctl {
 
-/// Something that keeps files of an encrypted directory in use.
+/// Something that keeps files in use.
 struct Holder {
   pid_t pid;  ///< 0 for the kernel's own (loop device, swap, mount of our own namespace);
               ///< for a mount of another namespace, a process that lives there
@@ -33,5 +33,9 @@ struct HolderScan {
 /// since an open descriptor of ours would itself keep the key busy. Processes that vanish are
 /// passed over.
 [[nodiscard]] HolderScan find_holders(Kernel& kernel, int fs_fd, const KeySpecifier& key);
+
+/// The same for a directory, encrypted or not, and what lies below it: `place` is where it is
+/// within the filesystem, beginning with a slash. Files in use by a name elsewhere are not found.
+[[nodiscard]] HolderScan find_holders_below(int fs_fd, const std::string& place);
 
 }  // namespace fscryptctl

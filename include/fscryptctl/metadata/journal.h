@@ -58,7 +58,8 @@ struct Journal {
   std::string path;                       ///< of the directory, relative to the filesystem's root
   Inode original;
   Inode replacement;
-  std::uint32_t original_mode = 0;  ///< permissions of the directory
+  std::uint32_t original_mode = 0;  ///< permissions of the directory before
+  std::uint32_t mode = 0;           ///< and at the end
   Time since;  ///< what the original has had changed from then on is not in the copy yet
   std::uint64_t files = 0;
   std::uint64_t bytes = 0;

@@ -15,6 +15,9 @@ struct TreeFinding {
   std::string what;  ///< "contents", "missing", "mode", "changed", "open for writing", ...
 };
 
+/// `what` of a file that somebody may be writing to now.
+inline constexpr const char* kOpenForWriting = "open for writing";
+
 /// Reads both trees, the destination's contents from the disk (whatever is cached of them is
 /// dropped first, so sync_tree comes before), and compares names, kinds, hard links, contents,
 /// holes as far as contents go, and every attribute. At most `limit` differences. By all

@@ -33,6 +33,7 @@ struct ScanRules {
 /// What a tree is made of, and what is in the way of copying it.
 struct TreeScan {
   std::uint64_t files = 0;          ///< entries of every kind but the root
+  std::uint64_t directories = 0;    ///< with the root
   std::uint64_t inodes = 0;         ///< that a copy needs: hard links count once, the root too
   std::uint64_t bytes = 0;          ///< of contents, apparent sizes, each inode once
   std::uint64_t bytes_on_disk = 0;  ///< that a copy needs, with directories and xattrs, rounded up
