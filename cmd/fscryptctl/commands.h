@@ -51,6 +51,9 @@ int run_accept(Invocation& invocation);
 int run_backup(Invocation& invocation);
 int run_restore(Invocation& invocation);
 int run_check(Invocation& invocation);
+int run_convert(Invocation& invocation);
+int run_reencrypt(Invocation& invocation);
+int run_decrypt(Invocation& invocation);
 int run_import_google_fscrypt(Invocation& invocation);
 int run_import_systemd_homed(Invocation& invocation);
 

@@ -97,6 +97,14 @@ Hint for_candidates(const Error& error) {
   return "one of: " + list;
 }
 
+/// Something kept a command from its end, through no fault of what it was told.
+Hint for_cut_off(const HintContext& context) {
+  if (!context.conversion) return std::nullopt;
+  if (context.low_space_fits) return "--low-space fits; --dry-run shows the plan";
+  if (!context.unfinished) return std::nullopt;
+  return "go on with: " + *context.conversion + "; or go back with --cancel";
+}
+
 Hint for_status(const Error& error) {
   if (error.path().empty()) return std::nullopt;
   return "fscryptctl status " + shell_quoted(error.path());
@@ -113,6 +121,7 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
   switch (error.code()) {
     case Errc::io:
     case Errc::no_space:
+      return for_cut_off(context);
     case Errc::declined:
       return std::nullopt;
     case Errc::key_quota:
@@ -151,6 +160,9 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
     case Errc::no_such_protector:
       return for_status(error);
     case Errc::files_in_use:
+      if (context.conversion) {
+        return "stop what writes there, then go on with: " + *context.conversion;
+      }
       return "close it, then lock again; \"fscryptctl unlock " + path_or(error, "DIRECTORY") +
              "\" undoes this";
     case Errc::other_users:
@@ -191,18 +203,25 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
     case Errc::already_encrypted:
       return for_status(error);
     case Errc::in_use:
+      if (context.conversion) return "close or unmount it, then try again";
       return std::nullopt;
     case Errc::kdf_limit:
       return "if you trust where it comes from: --kdf-limit MIB";
     case Errc::exists:
       return "choose another file name";
     case Errc::conflict:
+      if (context.conversion)
+        return "repeat that command to finish it, or take it back with --cancel";
       return if_command(context, "restore", "--replace puts the backup's records in their place");
     case Errc::recovery_key_exists:
       return "--replace makes another; the one that it has opens nothing any more then";
+    case Errc::unconvertible:
+      return "move them elsewhere first";
+    case Errc::too_late:
     case Errc::unexpected:
-    case Errc::interrupted:
       return std::nullopt;
+    case Errc::interrupted:
+      return for_cut_off(context);
   }
   return std::nullopt;
 }

@@ -30,6 +30,13 @@ struct HintContext {
   /// A key file did not hold a key (set with the usage error that says so).
   bool malformed_key_file = false;
 
+  /// The command converts a directory, and so a repetition goes on: how it is called.
+  std::optional<std::string> conversion{};
+  /// Something was begun, so that a repetition goes on with it.
+  bool unfinished = false;
+  /// There is not enough space for a copy, but for the other strategy.
+  bool low_space_fits = false;
+
   [[nodiscard]] bool has_command(std::string_view name) const noexcept;
 };
 

@@ -165,7 +165,7 @@ void CommandLineSecrets::require_consistent() const {
 }
 
 bool CommandLineSecrets::opens(Slot slot) const {
-  return given_[slot].file && (spelling_ == Spelling::all_new || slot < kNewPassphrase);
+  return given_[slot].file && (spelling_ != Spelling::existing_and_new || slot < kNewPassphrase);
 }
 
 CommandLineSecrets::Given* CommandLineSecrets::given_new(Source kind) {

@@ -34,6 +34,7 @@ enum class Spelling {
   all_new,           ///< nothing exists yet: both spellings give the new secret, one of them only
                      ///< (a recovery key is never one).
                      ///< existing() gives the same one, for commands that find their work done
+  new_may_open,      ///< as existing_and_new, and what is new may be there already: tried last
 };
 
 /// Secrets from options, standard input or the terminal, for one run.

@@ -292,6 +292,7 @@ class Conversion {
   void begin_encrypting(Journal journal) {
     EncryptRequest wanted = request_.encrypt;
     if (journal.bound) wanted.operation = journal.operation;
+    keep_modes(wanted);
     const TargetDirectory target = TargetDirectory::find(context_, site_.path(), false);
     std::optional<Secret> login_password;
     PolicyChoice choice = choose_policy(context_, site_.filesystem(), *store_, target, wanted,
@@ -314,6 +315,12 @@ class Conversion {
     if (choice.with_recovery_key) request_.encrypt.recovery_key->finish();
     result_.recovery_key_made = choice.with_recovery_key.has_value();
     result_.login_copied = choice.login == LoginProtector::Origin::copied;
+  }
+
+  /// Another key is wanted, not another cipher, unless that is said.
+  void keep_modes(EncryptRequest& wanted) const {
+    const std::optional<KernelPolicy> policy = site_.policy(context_);
+    if (policy && !wanted.options_given) wanted.options = policy->options;
   }
 
   static void require_no_operation(const PolicyRecord& record, bool own) {
@@ -469,8 +476,8 @@ class Conversion {
     return Found::unfinished;
   }
 
-  /// It was cut off at the very end. With the original gone, nothing proves the journal any more, so
-  /// nothing else is done by it.
+  /// It was cut off at the very end. With the original gone, nothing proves the journal any more,
+  /// so nothing else is done by it.
   void forget_decryption(const Journal& journal) {
     OperationStore(*store_).remove(journal.operation);
     if (!journal.previous || !store_->policy(*journal.previous)) return;
@@ -687,8 +694,7 @@ class Conversion {
   /// The last look, and the step.
   void exchange() {
     const Journal& journal = operation_->journal();
-    const HolderScan holders =
-        find_holders_below(site_.filesystem().fd(), site_.place(context_));
+    const HolderScan holders = find_holders_below(site_.filesystem().fd(), site_.place(context_));
     require_no_holders(holders);
     if (journal.strategy == Strategy::copy) {
       if (!changes_of_original(file_time(journal.since)).empty()) return go_back_to(State::copying);

@@ -6,10 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
 #include <limits>
 
+#include "fscryptctl/base/amount.h"
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/core/last_way.h"
 
@@ -71,20 +70,6 @@ double estimate(const TreeScan& scan) {
          static_cast<double>(scan.files) * kSecondsPerFile;
 }
 
-std::string human(std::uint64_t bytes) {
-  constexpr std::array<const char*, 5> kUnits{"kB", "MB", "GB", "TB", "PB"};
-  if (bytes < 1000) return std::to_string(bytes) + " bytes";
-  double value = static_cast<double>(bytes) / 1000;
-  std::size_t unit = 0;
-  while (value >= 999.95 && unit + 1 < kUnits.size()) {
-    value /= 1000;
-    ++unit;
-  }
-  std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), "%.1f %s", value, kUnits[unit]);
-  return text.data();
-}
-
 Errc code_of(Obstacle::Kind kind) {
   switch (kind) {
     case Obstacle::Kind::mount_point:
@@ -135,9 +120,9 @@ Error obstacle_error(const ConversionPlan& plan) {
 
 Error no_space(const ConversionPlan& plan) {
   const bool low = plan.strategy == Journal::Strategy::low_space;
-  return Error(Errc::no_space, human(low ? plan.bytes_needed_low_space : plan.bytes_needed) +
+  return Error(Errc::no_space, human_size(low ? plan.bytes_needed_low_space : plan.bytes_needed) +
                                    (low ? " needed at once, " : " to copy, ") +
-                                   human(plan.bytes_free) + " free on " +
+                                   human_size(plan.bytes_free) + " free on " +
                                    printable(plan.mount_point))
       .with_path(plan.path);
 }
@@ -147,6 +132,26 @@ Error no_space(const ConversionPlan& plan) {
 bool ConversionPlan::fits() const noexcept { return bytes_needed <= bytes_free; }
 bool ConversionPlan::fits_low_space() const noexcept {
   return bytes_needed_low_space <= bytes_free && scan.directories < inodes_free;
+}
+
+std::string_view obstacle_name(Obstacle::Kind kind) {
+  switch (kind) {
+    case Obstacle::Kind::mount_point:
+      return "mount_point";
+    case Obstacle::Kind::swap_file:
+      return "swap_file";
+    case Obstacle::Kind::encrypted:
+      return "encrypted";
+    case Obstacle::Kind::verity:
+      return "verity";
+    case Obstacle::Kind::symlink_target:
+      return "symlink_target";
+    case Obstacle::Kind::foreign_owner:
+      return "foreign_owner";
+    case Obstacle::Kind::unreadable:
+      return "unreadable";
+  }
+  return "";
 }
 
 ConversionPlan make_plan(const Context& context, const ConversionSite& site,

@@ -93,8 +93,8 @@ struct ConversionStatus {
   std::uint64_t bytes_free = 0;
 };
 /// Asks for no secret. Throws no_such_path, not_a_directory.
-[[nodiscard]] ConversionStatus conversion_status(Context& context,
-                                                 const ConversionRequest& request);
+[[nodiscard]] ConversionStatus conversion_status(Context& context, const ConversionRequest& request,
+                                                 SecretProvider& secrets);
 
 /// Goes back to the directory as it was. Throws not_found things if nothing is unfinished, too_late
 /// once the copy has taken its place, and what convert_directory throws.

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fscryptctl/base/error.h"
@@ -35,6 +36,9 @@ struct ConversionPlan {
 /// Looks; changes nothing. `encrypts`: the result is encrypted. Throws as scan_tree.
 [[nodiscard]] ConversionPlan make_plan(const Context& context, const ConversionSite& site,
                                        Journal::Strategy strategy, bool encrypts, const Tick& tick);
+
+/// "mount point", "encrypted", ... for people and scripts.
+[[nodiscard]] std::string_view obstacle_name(Obstacle::Kind kind);
 
 /// Why it is not begun: in_use, already_encrypted, unconvertible, permission, no_space; nullopt if
 /// nothing is in the way.
