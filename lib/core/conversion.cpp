@@ -297,7 +297,7 @@ class Conversion {
     std::optional<Secret> login_password;
     PolicyChoice choice = choose_policy(context_, site_.filesystem(), *store_, target, wanted,
                                         secrets_, opener_, login_password);
-    require_no_operation(choice.record, journal.bound);
+    if (!journal.bound) require_no_operation(choice.record);
     if (!choice.key) {
       choice.key = open_policy(*store_, choice.record, std::nullopt, opener_, site_.path()).key;
     }
@@ -321,12 +321,6 @@ class Conversion {
   void keep_modes(EncryptRequest& wanted) const {
     const std::optional<KernelPolicy> policy = site_.policy(context_);
     if (policy && !wanted.options_given) wanted.options = policy->options;
-  }
-
-  static void require_no_operation(const PolicyRecord& record, bool own) {
-    if (!record.operation || own) return;
-    throw Error(Errc::in_use, "another directory is being converted with policy " +
-                                  record.summary.key_identifier.hex());
   }
 
   /// The journal comes first: whatever it does not lead to an end, it leads back.

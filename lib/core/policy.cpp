@@ -51,6 +51,14 @@ void wrap_for(UnlockedPolicy& policy, const OpenProtector& protector) {
   policy.record.summary.protectors.push_back(id);
 }
 
+void require_no_operation(const PolicyRecord& record) {
+  if (!record.operation) return;
+  const std::string where =
+      record.summary.paths.empty() ? "" : " (" + printable(record.summary.paths.back()) + ")";
+  throw Error(Errc::in_use, "a conversion with policy " + record.summary.key_identifier.hex() +
+                                where + " is unfinished and comes first");
+}
+
 void add_way(UnlockedPolicy& policy, const OpenProtector& protector) {
   drop_way(policy.record, protector.record.summary.id);
   if (policy.record.wrappings.size() >= kMaxProtectorsOfPolicy) {
@@ -66,6 +74,7 @@ void add_way(UnlockedPolicy& policy, const OpenProtector& protector) {
 }
 
 bool drop_way(PolicyRecord& record, const ProtectorId& protector) {
+  require_no_operation(record);
   std::erase(record.summary.protectors, protector);
   return std::erase_if(record.wrappings, [&](const PolicyWrapping& wrapping) {
            return wrapping.protector == protector;

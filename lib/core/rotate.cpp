@@ -85,7 +85,9 @@ class Rotation {
     for (const PolicySummary& policy : all.records) {
       if (!is_opened_by(policy, chosen_.id)) continue;
       const std::optional<PolicyRecord> record = chosen_.store.policy(policy.key_identifier);
-      if (record) static_cast<void>(unlock_policy({*record}, open));
+      if (!record) continue;
+      require_no_operation(*record);
+      static_cast<void>(unlock_policy({*record}, open));
     }
   }
 

@@ -55,10 +55,7 @@ Share make_share(Context& context, const std::string& path,
       find_record(context, target.filesystem, target.owner.uid, key);
   if (!found) throw not_managed(target.filesystem, path);
   require_same_modes(target, found->record);
-  if (found->record.operation) {
-    throw Error(Errc::in_use, "a conversion of " + printable(path) + " is in progress")
-        .with_path(path);
-  }
+  require_no_operation(found->record);
   const UnlockedPolicy policy = open_policy(found->store, found->record, protector, opener, path);
   Share share{SharedPolicy{}, random_key<ShareCode>()};
   share.shared.created = now_rfc3339();

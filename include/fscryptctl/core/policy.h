@@ -39,11 +39,15 @@ void move_wrapping(UnlockedPolicy& policy);
 /// Adds a wrapping by one more protector, and moves the imported one that opened it.
 void wrap_for(UnlockedPolicy& policy, const OpenProtector& protector);
 
+/// Throws in_use while a directory is being converted with the policy: what the record becomes at
+/// the end of that is made already, so that its protectors cannot be others then.
+void require_no_operation(const PolicyRecord& record);
+
 /// Wraps for one more protector, and proves that the new wrapping opens to the same key. Throws
-/// usage if the policy has as many protectors as fit. One that it has already gets a new wrapping.
+/// usage if the policy has as many protectors as fit, and as require_no_operation. One that it has already gets a new wrapping.
 void add_way(UnlockedPolicy& policy, const OpenProtector& protector);
 
-/// Takes a protector's wrapping away. False if there was none.
+/// Takes a protector's wrapping away. False if there was none. Throws as require_no_operation.
 bool drop_way(PolicyRecord& record, const ProtectorId& protector);
 
 [[nodiscard]] bool has_hint(const PolicyRecord& record, const std::string& hint);
