@@ -142,6 +142,9 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
     case Errc::no_such_user:
       return std::nullopt;
     case Errc::not_set_up:
+      if (context.importing) {
+        return as_root(context, "fscryptctl import google-fscrypt " + path_or(error, "MOUNTPOINT"));
+      }
       return as_root(context, "fscryptctl setup " + path_or(error, "MOUNTPOINT"));
     case Errc::not_managed:
       return for_not_managed(error, context);

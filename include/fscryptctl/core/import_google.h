@@ -32,9 +32,17 @@ struct ImportedRecord {
   std::optional<PolicySummary> policy;
 };
 
+/// A user of whom not everything could be written.
+struct FailedUser {
+  uid_t uid;
+  std::string user;
+  Error error;
+};
+
 struct GoogleImport {
   std::vector<ImportedRecord> records;
   std::vector<SkippedFile> skipped;
+  std::vector<FailedUser> failed;
   bool changed = false;
 };
 
@@ -46,8 +54,10 @@ struct GoogleImport {
 /// one user.
 ///
 /// Root sets the filesystem up if that was not done. `result` is filled as far as it got. Each
-/// record is done or not done; repeating it finishes. Throws no_such_path (no such metadata),
-/// not_set_up, not_enabled, untrusted_metadata, metadata_locked, no_space, io.
+/// record is done or not done; repeating it finishes. What keeps one user's records from being
+/// written (untrusted_metadata, metadata_locked, no_space, io) is in the result, and stops nobody
+/// else's. Throws no_such_path (no such metadata), not_set_up, not_enabled, untrusted_metadata,
+/// no_space, io.
 void import_google_fscrypt(Context& context, const Filesystem& filesystem,
                            const GoogleImportRequest& request, GoogleImport& result);
 
