@@ -177,7 +177,8 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
       return "try sudo";
     case Errc::corrupt_metadata:
     case Errc::untrusted_metadata:
-      if (context.checking) return std::nullopt;
+      // What `check` looks at is not what another tool has written.
+      if (context.checking || context.importing) return std::nullopt;
       return if_command(context, "check", "fscryptctl check");
     case Errc::newer_format:
       return "it needs a newer version of fscryptctl";

@@ -92,18 +92,29 @@ Json json_of(const Output& out, const FailedUser& failed) {
 }
 
 /// What was done, where: whoever named a directory below the mount point sees it here.
-std::string summary(const GoogleImport& result, const std::string& mount_point, bool dry_run) {
+void report_summary(Output& out, const GoogleImport& result, const std::string& mount_point,
+                    bool dry_run) {
   std::size_t protectors = 0;
   std::size_t policies = 0;
+  std::size_t outdated = 0;
   for (const ImportedRecord& record : result.records) {
-    if (record.state != ImportState::imported && record.state != ImportState::updated) continue;
-    ++(record.policy ? policies : protectors);
+    const bool written =
+        record.state == ImportState::imported || record.state == ImportState::updated;
+    if (written) ++(record.policy ? policies : protectors);
+    if (record.state == ImportState::outdated) ++outdated;
   }
   const std::string where = " on " + printable(mount_point);
-  if (protectors + policies == 0) return "nothing new to import" + where;
-  return (dry_run ? "would import " : "imported ") +
-         counted(protectors, "protector", "protectors") + " and " +
-         counted(policies, "policy", "policies") + where;
+  if (protectors + policies > 0) {
+    out.message((dry_run ? "would import " : "imported ") +
+                counted(protectors, "protector", "protectors") + " and " +
+                counted(policies, "policy", "policies") + where);
+  } else if (result.failed.empty()) {
+    out.message("nothing new to import" + where);
+  }
+  if (outdated > 0) {
+    out.note(counted(outdated, "record was", "records were") +
+             " changed with google/fscrypt since: --update takes that over");
+  }
 }
 
 /// What becomes of one user's records does not touch the others'.
@@ -230,7 +241,7 @@ int run_import_google_fscrypt(Invocation& invocation) {
     throw;
   }
   report(out, result, request.dry_run);
-  out.message(summary(result, filesystem.mount().mount_point, request.dry_run));
+  report_summary(out, result, filesystem.mount().mount_point, request.dry_run);
   report_failures(out, result);
   report_damage(out, result, filesystem.mount().mount_point);
   offer_defaults(invocation, context, request.dry_run);

@@ -31,7 +31,8 @@ struct Share {
 /// Divides what was found among the users.
 class Division {
  public:
-  Division(const Context& context, GoogleMetadata& found) : context_(context), found_(found) {
+  Division(const Context& context, const Filesystem& filesystem, GoogleMetadata& found)
+      : context_(context), filesystem_(filesystem), found_(found) {
     for (const auto& [id, protector] : found.protectors) {
       if (wanted(protector.owner)) shares_[protector.owner].protectors.push_back(&protector);
     }
@@ -53,24 +54,49 @@ class Division {
     return protector->second.owner;
   }
 
-  /// An ordinary user's file says nothing about other ordinary users: it could put records of hers
-  /// among theirs. What root wrote may be for anybody whose protector it names, and root may have
-  /// added a way in of its own to a user's policy.
+  /// An ordinary user's file says nothing about others: it could put records of hers among theirs.
+  /// What root wrote may be for anybody whose protector it names.
   void divide(const FoundGooglePolicy& policy) {
     std::set<uid_t> holders;
+    bool names_root_s = false;
     for (const PolicyWrapping& wrapping : policy.policy.wrappings) {
       const std::optional<uid_t> owner = owner_of(wrapping.protector);
-      if (owner && (policy.owner == 0 || *owner == 0 || *owner == policy.owner)) {
-        holders.insert(*owner);
+      if (owner && (policy.owner == 0 || *owner == policy.owner)) holders.insert(*owner);
+      if (owner == uid_t{0} && policy.owner != 0) names_root_s = true;
+    }
+    if (names_root_s && wanted(0)) {
+      if (root_wants(policy.policy.key_identifier)) {
+        holders.insert(0);
+      } else {
+        found_.skipped.push_back({policy.file, Errc::untrusted_metadata, claim_of(policy)});
       }
     }
     for (const uid_t holder : holders) {
       if (wanted(holder)) give(policy, holder);
     }
-    if (holders.empty() && context_.caller.uid == 0 && wanted(policy.owner)) {
+    if (holders.empty() && !names_root_s && context_.caller.uid == 0 && wanted(policy.owner)) {
       found_.skipped.push_back(
           {policy.file, Errc::no_such_protector, "none of its protectors could be taken over"});
     }
+  }
+
+  /// Root may have added a way in of its own to a user's policy. But she could have written that
+  /// herself: it counts once root has said so.
+  [[nodiscard]] bool root_wants(const KeyIdentifier& key) const {
+    if (context_.user) return true;
+    try {
+      const std::optional<UserStore> store = filesystem_.store({0, 0});
+      return store && store->policy(key);
+    } catch (const Error& error) {
+      if (error.code() == Errc::interrupted) throw;
+      return true;  // a record that is damaged is reported as one
+    }
+  }
+
+  [[nodiscard]] static std::string claim_of(const FoundGooglePolicy& policy) {
+    const std::string name = printable(user_name(policy.owner));
+    return "this file of " + name + " says that a protector of root opens " + name +
+           "'s directory, too; if that is right: --user root";
   }
 
   /// What is on a disk that is away may come with a later run; its wrapping is here already. That a
@@ -92,6 +118,7 @@ class Division {
   }
 
   const Context& context_;
+  const Filesystem& filesystem_;
   GoogleMetadata& found_;
   std::map<uid_t, Share> shares_;
 };
@@ -373,7 +400,7 @@ void import_google_fscrypt(Context& context, const Filesystem& filesystem,
                 "there is no metadata of google/fscrypt on " + printable(mount_point))
         .with_path(mount_point);
   }
-  const Division division(context, *found);
+  const Division division(context, filesystem, *found);
   result.skipped = std::move(found->skipped);
   if (division.shares().empty()) return;
 

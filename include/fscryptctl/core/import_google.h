@@ -49,9 +49,9 @@ struct GoogleImport {
 /// Writes records for what google/fscrypt keeps on the filesystem, wrappings verbatim; its own
 /// files stay as they are. No secret is needed. Whose they become: a protector's, of the user
 /// inside a login protector, else of the file's owner; a policy's, of its file's owner, and where
-/// that is root, also of the users whose protectors wrap it, with their own wrappings only (and
-/// root's protectors make root a holder as well). `--user` and an ordinary caller restrict it to
-/// one user.
+/// that is root, also of the users whose protectors wrap it, with their own wrappings only. A
+/// user's policy that a protector of root's wraps becomes root's only where `--user` names root, or
+/// root has it already. `--user` and an ordinary caller restrict it to one user.
 ///
 /// Root sets the filesystem up if that was not done. `result` is filled as far as it got. Each
 /// record is done or not done; repeating it finishes. What keeps one user's records from being
