@@ -154,6 +154,7 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
     case Errc::no_such_protector:
       return for_status(error);
     case Errc::files_in_use:
+      if (context.version_1) return "close it, then lock again";
       return "close it, then lock again; \"fscryptctl unlock " + path_or(error, "DIRECTORY") +
              "\" undoes this";
     case Errc::other_users:

@@ -80,6 +80,7 @@ void report(Output& out, const LockResult& result, const std::string& name) {
   } else {
     const bool busy = result.key.state == KeyState::incompletely_removed;
     const Error error = busy ? in_use(result, name) : other_users(result, name);
+    out.hints.version_1 = std::holds_alternative<KeyDescriptor>(result.specifier);
     object["reason"] = errc_info(error.code()).reason;
     object["error"] = out.error_json(error);
     out.error(error, table_of_holders(result));

@@ -270,3 +270,18 @@ def test_more_names_than_anybody_needs_hide_nobodys(disk, make, run, alice, bob)
     os.close(folder)
     answer = import_all(run, disk)
     assert len(answer["imported"]) == 2
+
+
+def test_every_byte_of_a_link_may_be_damaged(disk, second_filesystem, old, make, run):
+    """It leads to the protector, or nowhere and says so."""
+    _, far = linked(disk, second_filesystem, old, make)
+    link = disk / f".fscrypt/protectors/{far}.link"
+    whole = link.read_bytes()
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x11
+        link.write_bytes(damaged)
+        result = run(["import", "google-fscrypt", disk, "--dry-run", "--json"])
+        answer = result.json()
+        found = len(answer["imported"]) == 2
+        assert result.rc == (0 if found else 8) and found != (str(link) in by_reason(answer)), result

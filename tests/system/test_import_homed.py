@@ -114,6 +114,7 @@ def test_a_version_1_home_is_locked_again(disk, make, key, run, passphrase_file,
     assert result.rc == 7 and result.json()["error"]["code"] == "permission"
     with open(directory / "known.txt"):
         answer = run(["lock", directory, "--wait", "0", "--json"]).json()
+        assert answer["error"]["hint"] == "close it, then lock again"
         assert answer["results"][0]["reason"] == "files_in_use" and answer["results"][0]["holders"]
     (locked,) = run.ok(["lock", directory, "--json"])["results"]
     assert locked["ok"] is True and locked["changed"] is True
@@ -208,3 +209,5 @@ if "FSCRYPTCTL_HOMED_FIXTURE" in os.environ:  # an image of a real home, packed 
         answer = import_home(run, point / "alice.homedir", passphrase_file(PASSWORD))
         assert answer["unlocked_for_copying"] is True
         assert (point / "alice.homedir/known.txt").read_text().strip() == "the quick brown fox"
+        run.ok(["lock", point / "alice.homedir"])
+        assert not (point / "alice.homedir/known.txt").exists()
