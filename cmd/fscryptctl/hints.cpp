@@ -151,6 +151,9 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
     case Errc::no_such_user:
       return std::nullopt;
     case Errc::not_set_up:
+      if (context.importing) {
+        return as_root(context, "fscryptctl import google-fscrypt " + path_or(error, "MOUNTPOINT"));
+      }
       return as_root(context, "fscryptctl setup " + path_or(error, "MOUNTPOINT"));
     case Errc::not_managed:
       return for_not_managed(error, context);
@@ -163,6 +166,7 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
       if (context.conversion) {
         return "stop what writes there, then go on with: " + *context.conversion;
       }
+      if (context.version_1) return "close it, then lock again";
       return "close it, then lock again; \"fscryptctl unlock " + path_or(error, "DIRECTORY") +
              "\" undoes this";
     case Errc::other_users:
@@ -186,7 +190,8 @@ std::optional<std::string> hint_for(const Error& error, const HintContext& conte
       return "try sudo";
     case Errc::corrupt_metadata:
     case Errc::untrusted_metadata:
-      if (context.checking) return std::nullopt;
+      // What `check` looks at is not what another tool has written.
+      if (context.checking || context.importing) return std::nullopt;
       return if_command(context, "check", "fscryptctl check");
     case Errc::newer_format:
       return "it needs a newer version of fscryptctl";

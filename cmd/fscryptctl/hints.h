@@ -25,6 +25,10 @@ struct HintContext {
   bool code_wanted = false;
   /// The command is `check` itself, which tells what to do about each finding.
   bool checking = false;
+  /// The policy is of version 1, which `unlock` knows nothing of.
+  bool version_1 = false;
+  /// The command is `import google-fscrypt`, which sets up what it needs when root runs it.
+  bool importing = false;
   /// A recovery key was given, so that nobody has to be told of it.
   bool recovery_key_tried = false;
   /// A key file did not hold a key (set with the usage error that says so).

@@ -83,6 +83,55 @@ Json list_of(const std::vector<Item>& items) {
   return list;
 }
 
+Json json_of(const Output& out, const FailedUser& failed) {
+  Json object;
+  object["uid"] = failed.uid;
+  object["user"] = printable(failed.user);
+  object["error"] = out.error_json(failed.error);
+  return object;
+}
+
+/// What was done, where: whoever named a directory below the mount point sees it here.
+void report_summary(Output& out, const GoogleImport& result, const std::string& mount_point,
+                    bool dry_run) {
+  std::size_t protectors = 0;
+  std::size_t policies = 0;
+  std::size_t outdated = 0;
+  for (const ImportedRecord& record : result.records) {
+    const bool written =
+        record.state == ImportState::imported || record.state == ImportState::updated;
+    if (written) ++(record.policy ? policies : protectors);
+    if (record.state == ImportState::outdated) ++outdated;
+  }
+  const std::string where = " on " + printable(mount_point);
+  if (protectors + policies > 0) {
+    out.message((dry_run ? "would import " : "imported ") +
+                counted(protectors, "protector", "protectors") + " and " +
+                counted(policies, "policy", "policies") + where);
+  } else if (result.failed.empty()) {
+    out.message("nothing new to import" + where);
+  }
+  if (outdated > 0) {
+    out.note(counted(outdated, "record was", "records were") +
+             " changed with google/fscrypt since: --update takes that over");
+  }
+}
+
+/// What becomes of one user's records does not touch the others'.
+void report_failures(Output& out, const GoogleImport& result) {
+  Json list = Json::array();
+  for (const FailedUser& failed : result.failed) {
+    Error error(failed.error.code(),
+                "not everything of " + printable(failed.user) +
+                    " could be imported: " + failed.error.what(),
+                failed.error.sys_errno());
+    if (!failed.error.path().empty()) error.with_path(failed.error.path());
+    list.push_back(json_of(out, failed));
+    out.error(error);
+  }
+  out.json()["failed"] = std::move(list);
+}
+
 void report(Output& out, const GoogleImport& result, bool dry_run) {
   if (result.changed) out.set_changed();
   out.json()["imported"] = list_of(result.records);
@@ -118,9 +167,9 @@ std::string describe(const Config& config) {
                      std::string(mode_name(config.encryption.contents)) + " / " +
                      std::string(mode_name(config.encryption.filenames));
   if (config.kdf) {
-    text += ", Argon2id with " + std::to_string(config.kdf->passes) + " passes over " +
+    text += ", Argon2id with " + counted(config.kdf->passes, "pass", "passes") + " over " +
             std::to_string(config.kdf->memory_kib) + " KiB in " +
-            std::to_string(config.kdf->lanes) + " lanes";
+            counted(config.kdf->lanes, "lane", "lanes");
   }
   return text;
 }
@@ -179,6 +228,7 @@ int run_import_google_fscrypt(Invocation& invocation) {
                "take over again what google/fscrypt has changed since, unless it was changed here");
   invocation.parse(app);
   Output& out = invocation.out;
+  out.hints.importing = true;
   Context context = invocation.make_context();
   const Filesystem filesystem = filesystem_of_path(context, mount_point);
   put_path(out.json(), "mountpoint", filesystem.mount().mount_point);
@@ -191,7 +241,8 @@ int run_import_google_fscrypt(Invocation& invocation) {
     throw;
   }
   report(out, result, request.dry_run);
-  if (result.records.empty()) out.message("nothing was found to import");
+  report_summary(out, result, filesystem.mount().mount_point, request.dry_run);
+  report_failures(out, result);
   report_damage(out, result, filesystem.mount().mount_point);
   offer_defaults(invocation, context, request.dry_run);
   return out.exit_code();
@@ -214,12 +265,15 @@ void report(Output& out, const std::string& path, const HomedImport& result) {
   out.json()["policy"] = fscryptctl::json_of(result.policy);
   out.json()["unusable_slots"] = result.unusable_slots;
   out.json()["unlocked_for_copying"] = result.unlocked_for_copying;
+  out.json()["owned_by_nobody"] = result.owned_by_nobody;
   const std::string shown = printable(path);
   if (result.unlocked_for_copying) {
     out.message(shown +
                 " has a version 1 policy, which cannot be taken over; it is unlocked for "
-                "copying until its filesystem is unmounted");
+                "copying, for everybody whom permissions let in");
     out.note("next: " + next_step(out, path));
+    out.note("it stays unlocked until \"fscryptctl lock " + shell_quoted(path) +
+             "\", or until its filesystem is unmounted");
     return;
   }
   const std::string user = user_name(result.user->uid);
@@ -234,6 +288,12 @@ void report(Output& out, const std::string& path, const HomedImport& result) {
                              : shown + " was imported before");
   if (result.changed) {
     out.note("a password that is changed with systemd-homed later is not changed here");
+    if (result.owned_by_nobody) {
+      out.note(
+          "its files belong to nobody on the disk, as systemd-homed wants them; when that is "
+          "not used any more: unlock it, then chown -R " +
+          shell_quoted(user) + ": " + shell_quoted(path));
+    }
   }
 }
 

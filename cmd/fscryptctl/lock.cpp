@@ -23,10 +23,6 @@ struct Arguments {
   std::optional<unsigned> wait_seconds;
 };
 
-std::string count(std::size_t number, const std::string& one, const std::string& many) {
-  return std::to_string(number) + " " + (number == 1 ? one : many);
-}
-
 std::size_t count_processes(const std::vector<Holder>& holders) {
   std::vector<pid_t> pids;
   for (const Holder& holder : holders) {
@@ -39,13 +35,13 @@ Error in_use(const LockResult& result, const std::string& name) {
   const std::size_t processes = count_processes(result.scan.holders);
   const std::string who = result.scan.holders.empty()
                               ? "files are still in use"
-                              : count(processes, "process uses it", "processes use it");
+                              : counted(processes, "process uses it", "processes use it");
   return Error(Errc::files_in_use, printable(name) + " is not completely locked: " + who)
       .with_path(name);
 }
 
 Error other_users(const LockResult& result, const std::string& name) {
-  const std::string who = count(result.key.user_count, "other user", "other users");
+  const std::string who = counted(result.key.user_count, "other user", "other users");
   return Error(Errc::other_users, printable(name) + " is still unlocked for " + who +
                                       (result.changed ? " (your own key is removed)" : ""))
       .with_path(name);
@@ -66,7 +62,7 @@ Json json_of_result(const LockResult& result, const std::string& name) {
   put_path(object, "path", name);
   object["ok"] = result.locked();
   object["changed"] = result.changed;
-  object["key_identifier"] = result.key_identifier.hex();
+  put_specifier(object, result.specifier);
   put_key(object, result.key);
   object["other_users"] =
       result.key.state == KeyState::present ? Json(result.key.user_count) : Json(0);
@@ -84,6 +80,7 @@ void report(Output& out, const LockResult& result, const std::string& name) {
   } else {
     const bool busy = result.key.state == KeyState::incompletely_removed;
     const Error error = busy ? in_use(result, name) : other_users(result, name);
+    out.hints.version_1 = std::holds_alternative<KeyDescriptor>(result.specifier);
     object["reason"] = errc_info(error.code()).reason;
     object["error"] = out.error_json(error);
     out.error(error, table_of_holders(result));
@@ -138,9 +135,8 @@ void lock_all_of(Invocation& invocation, Context& context, const Filesystem& fil
                  const LockRequest& request) {
   const LockReport reports{
       [&](const LockResult& result) {
-        report(
-            invocation.out, result,
-            result.paths.empty() ? "policy " + result.key_identifier.hex() : result.paths.back());
+        report(invocation.out, result,
+               result.paths.empty() ? "policy " + hex_of(result.specifier) : result.paths.back());
       },
       [&](const Error& error) { report_failure(invocation.out, error, error.path()); }};
   lock_filesystem(context, filesystem, request, reports);

@@ -87,13 +87,14 @@ Json json_of(const KdfCosts& costs) {
           {"lanes", costs.lanes}};
 }
 
+void put_specifier(Json& object, const KeySpecifier& key) {
+  const bool version2 = std::holds_alternative<KeyIdentifier>(key);
+  object[version2 ? "key_identifier" : "key_descriptor"] = hex_of(key);
+}
+
 Json json_of(const KernelPolicy& policy) {
   Json object{{"version", policy.version()}};
-  if (const auto* key = std::get_if<KeyIdentifier>(&policy.key)) {
-    object["key_identifier"] = key->hex();
-  } else {
-    object["key_descriptor"] = std::get<KeyDescriptor>(policy.key).hex();
-  }
+  put_specifier(object, policy.key);
   object.update(json_of(policy.options));
   return object;
 }

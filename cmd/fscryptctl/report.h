@@ -14,6 +14,8 @@ namespace fscryptctl {
 
 [[nodiscard]] std::string key_state_name(KeyState state);
 void put_key(Json& object, const KeyStatus& key);
+/// As `key_identifier`, or `key_descriptor` for version 1.
+void put_specifier(Json& object, const KeySpecifier& key);
 [[nodiscard]] Json json_of(const EncryptionOptions& options);
 [[nodiscard]] Json json_of(const KdfCosts& costs);
 [[nodiscard]] Json json_of(const KernelPolicy& policy);

@@ -36,16 +36,12 @@ void add_options(CLI::App& app, Arguments& arguments) {
   add_number(app, "--kdf-lanes", "N", arguments.kdf.lanes, "parallel lanes of hashing");
 }
 
-std::string count(std::uint64_t number, const std::string& one, const std::string& many) {
-  return std::to_string(number) + " " + (number == 1 ? one : many);
-}
-
 std::string describe(const KdfCosts& costs) {
   const std::string memory = costs.memory_kib < 1024
                                  ? std::to_string(costs.memory_kib) + " KiB"
                                  : std::to_string(costs.memory_kib / 1024) + " MiB";
-  return memory + ", " + count(costs.passes, "pass", "passes") + ", " +
-         count(costs.lanes, "lane", "lanes");
+  return memory + ", " + counted(costs.passes, "pass", "passes") + ", " +
+         counted(costs.lanes, "lane", "lanes");
 }
 
 /// Who else gets a directory: `--user`, an ordinary caller, or the user behind sudo.

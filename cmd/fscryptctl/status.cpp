@@ -68,11 +68,7 @@ void show_directory(Output& out, const DirectoryStatus& directory) {
     start = end;
   }
   text += "  encryption  " + describe(*directory.policy) + "\n";
-  if (const auto* key = std::get_if<KeyIdentifier>(&directory.policy->key)) {
-    text += "  key         " + key->hex() + "\n";
-  } else {
-    text += "  key         " + std::get<KeyDescriptor>(directory.policy->key).hex() + "\n";
-  }
+  text += "  key         " + hex_of(directory.policy->key) + "\n";
   out.data(text);
   if (!directory.managed && !directory.damaged)
     out.note(path + " is encrypted, but not set up here");

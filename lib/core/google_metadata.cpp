@@ -20,7 +20,8 @@ namespace {
 
 constexpr const char* kDirectoryName = ".fscrypt";
 constexpr std::string_view kLinkSuffix = ".link";
-constexpr std::size_t kMaxFiles = 65536;
+/// Where everybody may make files, one user can make many; they must not hide the others'.
+constexpr std::size_t kMaxFiles = std::size_t{1} << 20U;
 
 Error untrusted(const std::string& what, const std::string& fault) {
   return Error(Errc::untrusted_metadata, printable(what) + " " + fault).with_path(what);
@@ -224,13 +225,20 @@ class Reader {
       look(file, [&] { follow_link(directory, name, *id); });
     }
     // A link wins over a file of the same name, as with the tool itself. But one that leads nowhere
-    // takes nothing away: anybody can make one where everybody may make protectors.
+    // takes nothing away: anybody can make one where everybody may make protectors. Only root's
+    // word is better than anybody's file.
     for (const std::string& name : names) {
       const std::optional<ProtectorId> id = ProtectorId::from_hex(name);
       if (!id || result_.protectors.contains(*id)) continue;
       reported_.insert(*id);
-      look(directory.path + "/protectors/" + name,
-           [&] { static_cast<void>(read_protector(directory, *id, filesystem_)); });
+      const std::string file = directory.path + "/protectors/" + name;
+      look(file, [&] {
+        const std::optional<FileInfo> info = entry_info(directory.protectors.get(), name);
+        if (info && info->uid != 0 && linked_by_root_.contains(*id)) {
+          throw untrusted(file, "stands in the place of a protector that root has linked to");
+        }
+        static_cast<void>(read_protector(directory, *id, filesystem_));
+      });
     }
   }
 
@@ -248,6 +256,11 @@ class Reader {
     }
     const uid_t owner = protector.uid.value_or(found->owner);
     if (!concerns_caller(owner)) return true;
+    // Whoever a disk belongs to may have prepared it with files that seem to be somebody else's.
+    const uid_t disk_owner = filesystem.trusted_owner().uid;
+    if (&filesystem != &filesystem_ && disk_owner != 0 && disk_owner != owner) {
+      throw untrusted(file, "lies on a disk that belongs to another user");
+    }
     const bool on_root = filesystem.mount().mount_point == "/";
     result_.protectors.insert({id, {std::move(protector), owner, file, on_root}});
     return true;
@@ -257,20 +270,34 @@ class Reader {
                    const ProtectorId& id) {
     const std::optional<ReadFile> found = read(directory.protectors.get(), name);
     if (!found) return;
-    const GoogleLink link = parse_google_link(found->text);
-    for (const Filesystem* target : targets_of(link)) {
-      const std::optional<GoogleDirectory> other = open_google_directory(context_, *target);
-      if (!other || !read_protector(*other, id, *target)) continue;
-      const auto protector = result_.protectors.find(id);
-      const bool others_link = protector != result_.protectors.end() && found->owner != 0 &&
-                               found->owner != protector->second.owner;
-      if (!others_link) return;
-      // She could have prepared a disk with files that seem to be somebody else's.
-      result_.protectors.erase(protector);
-      throw untrusted(name, "belongs to another user than the protector that it links to");
+    if (found->owner == 0) linked_by_root_.insert(id);
+    std::optional<Error> failure;
+    for (const Filesystem* target : targets_of(parse_google_link(found->text))) {
+      // A disk that only seems to be meant must not hide the right one.
+      try {
+        if (take_from(*target, id, name, found->owner)) return;
+      } catch (const Error& error) {
+        if (error.code() == Errc::interrupted) throw;
+        if (!failure) failure = error;
+      }
     }
+    if (failure) throw Error(*failure);
     throw Error(Errc::no_such_protector,
                 "the protector that it links to is on no filesystem that is mounted here");
+  }
+
+  /// False if it is not on that filesystem.
+  bool take_from(const Filesystem& target, const ProtectorId& id, const std::string& link,
+                 uid_t link_owner) {
+    const std::optional<GoogleDirectory> directory = open_google_directory(context_, target);
+    if (!directory || !read_protector(*directory, id, target)) return false;
+    const auto protector = result_.protectors.find(id);
+    const bool others_link = protector != result_.protectors.end() && link_owner != 0 &&
+                             link_owner != protector->second.owner;
+    if (!others_link) return true;
+    // She could have prepared a disk with files that seem to be somebody else's.
+    result_.protectors.erase(protector);
+    throw untrusted(link, "belongs to another user than the protector that it links to");
   }
 
   /// Filesystems that a link can mean, the likeliest first.
@@ -336,6 +363,7 @@ class Reader {
   const Filesystem& filesystem_;
   GoogleMetadata result_;
   std::set<ProtectorId> reported_;  ///< found, or said to be missing
+  std::set<ProtectorId> linked_by_root_;
   std::optional<std::vector<Filesystem>> mounted_;
 };
 

@@ -8,9 +8,9 @@
 #include <map>
 #include <set>
 
-#include "fscryptctl/base/proc_file.h"
 #include "fscryptctl/base/utc_time.h"
 #include "fscryptctl/core/directory_search.h"
+#include "fscryptctl/core/login.h"
 #include "fscryptctl/core/policy.h"
 #include "fscryptctl/core/protector.h"
 #include "fscryptctl/core/setup.h"
@@ -31,7 +31,8 @@ struct Share {
 /// Divides what was found among the users.
 class Division {
  public:
-  Division(const Context& context, GoogleMetadata& found) : context_(context), found_(found) {
+  Division(const Context& context, const Filesystem& filesystem, GoogleMetadata& found)
+      : context_(context), filesystem_(filesystem), found_(found) {
     for (const auto& [id, protector] : found.protectors) {
       if (wanted(protector.owner)) shares_[protector.owner].protectors.push_back(&protector);
     }
@@ -53,50 +54,74 @@ class Division {
     return protector->second.owner;
   }
 
-  /// An ordinary user's file says nothing about other ordinary users: it could put records of hers
-  /// among theirs. What root wrote may be for anybody whose protector it names, and root may have
-  /// added a way in of its own to a user's policy.
+  /// An ordinary user's file says nothing about others: it could put records of hers among theirs.
+  /// What root wrote may be for anybody whose protector it names.
   void divide(const FoundGooglePolicy& policy) {
     std::set<uid_t> holders;
+    bool names_root_s = false;
     for (const PolicyWrapping& wrapping : policy.policy.wrappings) {
       const std::optional<uid_t> owner = owner_of(wrapping.protector);
-      if (owner && (policy.owner == 0 || *owner == 0 || *owner == policy.owner)) {
-        holders.insert(*owner);
+      if (owner && (policy.owner == 0 || *owner == policy.owner)) holders.insert(*owner);
+      if (owner == uid_t{0} && policy.owner != 0) names_root_s = true;
+    }
+    if (names_root_s && wanted(0)) {
+      if (root_wants(policy.policy.key_identifier)) {
+        holders.insert(0);
+      } else {
+        found_.skipped.push_back({policy.file, Errc::untrusted_metadata, claim_of(policy)});
       }
     }
     for (const uid_t holder : holders) {
       if (wanted(holder)) give(policy, holder);
     }
-    if (holders.empty() && context_.caller.uid == 0 && wanted(policy.owner)) {
+    if (holders.empty() && !names_root_s && context_.caller.uid == 0 && wanted(policy.owner)) {
       found_.skipped.push_back(
           {policy.file, Errc::no_such_protector, "none of its protectors could be taken over"});
     }
+  }
+
+  /// Root may have added a way in of its own to a user's policy. But she could have written that
+  /// herself: it counts once root has said so.
+  [[nodiscard]] bool root_wants(const KeyIdentifier& key) const {
+    if (context_.user) return true;
+    try {
+      const std::optional<UserStore> store = filesystem_.store({0, 0});
+      return store && store->policy(key);
+    } catch (const Error& error) {
+      if (error.code() == Errc::interrupted) throw;
+      return true;  // a record that is damaged is reported as one
+    }
+  }
+
+  [[nodiscard]] static std::string claim_of(const FoundGooglePolicy& policy) {
+    const std::string name = printable(user_name(policy.owner));
+    return "this file of " + name + " says that a protector of root opens " + name +
+           "'s directory, too; if that is right: --user root";
+  }
+
+  /// What is on a disk that is away may come with a later run; its wrapping is here already. That a
+  /// third user has put a file of that name here does not make it hers.
+  [[nodiscard]] static bool missing_of_hers(const FoundGooglePolicy& policy,
+                                            std::optional<uid_t> owner, uid_t holder) {
+    if (policy.owner != holder) return false;
+    if (!owner) return true;
+    return holder != 0 && *owner != 0 && *owner != holder;
   }
 
   void give(const FoundGooglePolicy& policy, uid_t holder) {
     std::vector<PolicyWrapping> wrappings;
     for (const PolicyWrapping& wrapping : policy.policy.wrappings) {
       const std::optional<uid_t> owner = owner_of(wrapping.protector);
-      // What is on a disk that is away may come with a later run; its wrapping is here already.
-      const bool missing_of_hers = !owner && policy.owner == holder;
-      if (owner == holder || missing_of_hers) wrappings.push_back(wrapping);
+      if (owner == holder || missing_of_hers(policy, owner, holder)) wrappings.push_back(wrapping);
     }
     shares_[holder].policies.emplace_back(&policy, std::move(wrappings));
   }
 
   const Context& context_;
+  const Filesystem& filesystem_;
   GoogleMetadata& found_;
   std::map<uid_t, Share> shares_;
 };
-
-/// Empty where there is none.
-std::string machine_id() {
-  constexpr std::size_t kDigits = 32;
-  const std::optional<std::string> text = read_proc_file(AT_FDCWD, "/etc/machine-id", kDigits + 1);
-  if (!text || text->size() < kDigits) return {};
-  std::string id = text->substr(0, kDigits);
-  return from_hex(id) ? id : std::string();
-}
 
 ProtectorRecord record_of(const FoundGoogleProtector& found,
                           const std::vector<ProtectorSummary>& existing) {
@@ -115,9 +140,8 @@ ProtectorRecord record_of(const FoundGoogleProtector& found,
   const bool taken = std::any_of(existing.begin(), existing.end(),
                                  [](const auto& other) { return other.name == kLoginName; });
   summary.name = taken ? free_name(kLoginName, existing) : kLoginName;
-  const std::string user = user_name(*protector.uid);
-  if (valid_user_hint(user)) summary.user = user;
-  if (found.on_running_root) summary.machine_id = machine_id();
+  set_hints(summary, login_user(user_from_uid(*protector.uid)));
+  if (!found.on_running_root) summary.machine_id.clear();
   return record;
 }
 
@@ -231,9 +255,11 @@ class UserImport {
       const bool of_the_record =
           errc_info(error.code()).exit_code == errc_info(Errc::corrupt_metadata).exit_code;
       if (!of_the_record) throw;
-      result_.skipped.push_back(
-          {file, error.code(),
-           "the record that is here already (" + error.path() + "): " + error.what()});
+      const std::string what = error.path().empty()
+                                   ? error.what()
+                                   : "the record that is here already (" + printable(error.path()) +
+                                         "): " + error.what();
+      result_.skipped.push_back({file, error.code(), what});
     }
   }
 
@@ -277,15 +303,21 @@ class UserImport {
     return here.method == protector.wrapping.method ? ImportState::outdated : ImportState::kept;
   }
 
-  void import(const FoundGooglePolicy& found, const std::vector<PolicyWrapping>& wrappings) {
+  void import(const FoundGooglePolicy& found, const std::vector<PolicyWrapping>& hers) {
     std::optional<PolicyRecord> record;
     if (store_) record = store_->policy(found.policy.key_identifier);
     ImportState state = ImportState::imported;
     if (!record) {
-      record = record_of(found.policy, wrappings, places_);
+      record = record_of(found.policy, hers, places_);
       write(*record);
     } else {
+      const std::vector<PolicyWrapping> wrappings = still_hers(found.policy, hers, *record);
       state = state_of(*record, found.policy, wrappings);
+      // Anybody's file may say that root has a way in; but not take another away.
+      if (state == ImportState::outdated && found.owner != 0 && found.owner != user_.uid) {
+        throw Error(Errc::untrusted_metadata,
+                    "it differs from the record of " + name_ + ", and belongs to another user");
+      }
       if (state == ImportState::outdated && request_.update) {
         record->wrappings = wrappings;
         summarise(*record);
@@ -294,6 +326,23 @@ class UserImport {
       }
     }
     result_.records.push_back({found.file, user_.uid, name_, state, std::nullopt, record->summary});
+  }
+
+  /// A way in goes only when the other tool has it no more, and not because its protector is
+  /// damaged or away at the moment.
+  static std::vector<PolicyWrapping> still_hers(const GooglePolicy& policy,
+                                                const std::vector<PolicyWrapping>& hers,
+                                                const PolicyRecord& record) {
+    const auto among = [](const std::vector<PolicyWrapping>& all, const ProtectorId& id) {
+      return std::any_of(all.begin(), all.end(),
+                         [&](const PolicyWrapping& other) { return other.protector == id; });
+    };
+    std::vector<PolicyWrapping> wrappings;
+    for (const PolicyWrapping& wrapping : policy.wrappings) {
+      const ProtectorId& id = wrapping.protector;
+      if (among(hers, id) || among(record.wrappings, id)) wrappings.push_back(wrapping);
+    }
+    return wrappings;
   }
 
   static ImportState state_of(const PolicyRecord& record, const GooglePolicy& policy,
@@ -351,7 +400,7 @@ void import_google_fscrypt(Context& context, const Filesystem& filesystem,
                 "there is no metadata of google/fscrypt on " + printable(mount_point))
         .with_path(mount_point);
   }
-  const Division division(context, *found);
+  const Division division(context, filesystem, *found);
   result.skipped = std::move(found->skipped);
   if (division.shares().empty()) return;
 
@@ -369,16 +418,15 @@ void import_google_fscrypt(Context& context, const Filesystem& filesystem,
   const Places places = PlaceSearch(context, filesystem, keys).run();
   for (const auto& [uid, share] : division.shares()) {
     const Identity user = user_from_uid(uid);
-    std::optional<UserStore> store;
+    // One of the loops over independent users: her directory may not be in order, her quota used
+    // up, or she may hold its lock for as long as she likes.
     try {
-      store = store_of(filesystem, user, request.dry_run);
+      const std::optional<UserStore> store = store_of(filesystem, user, request.dry_run);
+      UserImport(context, request, user, store, places, result).run(share);
     } catch (const Error& error) {
-      // One user's directory that is not in order stops nobody else's import.
-      if (error.code() != Errc::untrusted_metadata) throw;
-      result.skipped.push_back({"users/" + std::to_string(uid), error.code(), error.what()});
-      continue;
+      if (error.code() == Errc::interrupted) throw;
+      result.failed.push_back({uid, user_name(uid), error});
     }
-    UserImport(context, request, user, store, places, result).run(share);
   }
 }
 

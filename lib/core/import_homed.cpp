@@ -178,6 +178,7 @@ HomedImport import_homed(Context& context, const HomedImportRequest& request,
   HomedImport result;
   result.policy = *home.target.policy;
   result.unusable_slots = static_cast<int>(home.slots.unusable.size());
+  result.owned_by_nobody = home.target.owner.uid == kNobody;
   const bool version2 = result.policy.version() == 2;
   std::optional<UserStore> store;
   if (version2) {

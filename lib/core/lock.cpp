@@ -14,13 +14,13 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-KeyStatus status_for(Context& context, const Filesystem& filesystem, const KeyIdentifier& key,
+KeyStatus status_for(Context& context, const Filesystem& filesystem, const KeySpecifier& key,
                      Identity user) {
   const ActAs acting(user);
   return context.kernel.key_status(filesystem.fd(), key);
 }
 
-RemoveOutcome remove_once(Context& context, const Filesystem& filesystem, const KeyIdentifier& key,
+RemoveOutcome remove_once(Context& context, const Filesystem& filesystem, const KeySpecifier& key,
                           Identity user, RemoveScope scope) {
   // Dropping everybody's claims is root's own right and would be lost by acting as the user.
   if (scope == RemoveScope::all_users) {
@@ -31,7 +31,7 @@ RemoveOutcome remove_once(Context& context, const Filesystem& filesystem, const 
 }
 
 /// Busy files do not heal themselves: the kernel evicts what is left only when it is asked again.
-void remove_until_locked(Context& context, const Filesystem& filesystem, const KeyIdentifier& key,
+void remove_until_locked(Context& context, const Filesystem& filesystem, const KeySpecifier& key,
                          Identity user, const LockRequest& request) {
   const RemoveScope scope = request.all_users ? RemoveScope::all_users : RemoveScope::own_claim;
   const Clock::time_point deadline = Clock::now() + request.wait;
@@ -46,11 +46,11 @@ void remove_until_locked(Context& context, const Filesystem& filesystem, const K
   }
 }
 
-LockResult lock_key(Context& context, const Filesystem& filesystem, const KeyIdentifier& key,
+LockResult lock_key(Context& context, const Filesystem& filesystem, const KeySpecifier& key,
                     Identity user, const LockRequest& request) {
   LockResult result;
   result.mount_point = filesystem.mount().mount_point;
-  result.key_identifier = key;
+  result.specifier = key;
   const KeyStatus before = status_for(context, filesystem, key, user);
   // What is done so far is reported before the interruption goes on.
   try {
@@ -62,7 +62,7 @@ LockResult lock_key(Context& context, const Filesystem& filesystem, const KeyIde
   result.key = status_for(context, filesystem, key, user);
   result.changed = before != result.key;
   if (result.changed) {
-    context.explain("took key " + key.hex() + " from the kernel for " +
+    context.explain("took key " + hex_of(key) + " from the kernel for " +
                     (request.all_users ? "all users" : "user " + std::to_string(user.uid)));
   }
   if (result.key.state == KeyState::incompletely_removed) {
@@ -94,6 +94,30 @@ std::optional<PolicySummary> from_file_name(const DamagedRecord& damaged) {
   return policy;
 }
 
+/// nullopt for a version 2 policy, or none.
+std::optional<KeyDescriptor> v1_key_of(const Target& target) {
+  if (!target.policy) return std::nullopt;
+  const auto* const descriptor = std::get_if<KeyDescriptor>(&target.policy->key);
+  return descriptor != nullptr ? std::optional(*descriptor) : std::nullopt;
+}
+
+LockResult lock_target(Context& context, const Target& target, const LockRequest& request) {
+  const Filesystem& filesystem = target.filesystem;
+  if (const std::optional<KeyDescriptor> descriptor = v1_key_of(target)) {
+    const KeyStatus status = context.kernel.key_status(filesystem.fd(), *descriptor);
+    if (status.state == KeyState::absent) {
+      throw Error(Errc::policy_version, printable(target.path) +
+                                            " has a version 1 policy whose key is not on its "
+                                            "filesystem: locked, or unlocked by another tool")
+          .with_path(target.path);
+    }
+    return lock_key(context, filesystem, *descriptor, context.caller, request);
+  }
+  const KeyIdentifier key = require_v2_key(target);
+  const Identity user = user_of_key(context, filesystem, target.owner.uid, key);
+  return lock_key(context, filesystem, key, user, request);
+}
+
 bool worth_locking(const KeyStatus& key, const LockRequest& request) {
   if (key.state == KeyState::absent) return false;
   return request.all_users || key.added_by_self || key.state == KeyState::incompletely_removed;
@@ -122,9 +146,7 @@ void lock_user(Context& context, const Filesystem& filesystem, const MetadataRoo
 
 LockResult lock_directory(Context& context, const std::string& path, const LockRequest& request) {
   const Target target = look_at(context, path);
-  const KeyIdentifier key = require_v2_key(target);
-  const Identity user = user_of_key(context, target.filesystem, target.owner.uid, key);
-  LockResult result = lock_key(context, target.filesystem, key, user, request);
+  LockResult result = lock_target(context, target, request);
   result.paths = {path};
   return result;
 }

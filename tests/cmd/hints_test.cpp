@@ -92,6 +92,21 @@ TEST_CASE("a directory of google/fscrypt can be imported", "[cmd][hints]") {
         "sudo fscryptctl import google-fscrypt /home --dry-run");
 }
 
+TEST_CASE("an import that a user cannot do is advised to root", "[cmd][hints]") {
+  HintContext context = kUser;
+  context.importing = true;
+  CHECK(hint(Errc::not_set_up, "/home", context) == "sudo fscryptctl import google-fscrypt /home");
+  // `check` would find nothing in another tool's files.
+  CHECK(hint(Errc::corrupt_metadata, "/home", context) == std::nullopt);
+  CHECK(hint(Errc::untrusted_metadata, "/home/.fscrypt", context) == std::nullopt);
+}
+
+TEST_CASE("a version 1 policy is not unlocked by this program", "[cmd][hints]") {
+  HintContext context = kUser;
+  context.version_1 = true;
+  CHECK(hint(Errc::files_in_use, "/p", context) == "close it, then lock again");
+}
+
 TEST_CASE("a malformed key file has its own hint among usage errors", "[cmd][hints]") {
   CHECK(hint(Errc::usage, "k") == std::nullopt);
   HintContext context = kUser;

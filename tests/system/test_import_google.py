@@ -197,6 +197,8 @@ def test_what_the_other_program_changes_later_is_taken_over_when_told(disk, make
 
     answer = import_all(run, disk)
     assert answer["changed"] is False and states(answer) == ["outdated", "unchanged"]
+    told = run.ok(["import", "google-fscrypt", disk])
+    assert "nothing new to import" in told.err and "1 record was changed" in told.err
     assert opens(run, directory, "--passphrase-file", one)
     assert import_all(run, disk, "--update", "--dry-run")["changed"] is False
     assert opens(run, directory, "--passphrase-file", one)
@@ -394,6 +396,10 @@ def test_an_ordinary_user_imports_her_own(disk, make, run, alice, bob, set_up, p
     make("roots", "the secret of root")
     result = run(["import", "google-fscrypt", disk, "--json"], user=alice)
     assert result.rc == 4 and result.json()["error"]["reason"] == "not_set_up"
+    assert result.json()["error"]["hint"] == f"sudo fscryptctl import google-fscrypt {disk}"
+    set_up(disk)
+    result = run(["import", "google-fscrypt", disk], user=alice)
+    assert result.rc == 4 and "nothing new" not in result.err and "hint: sudo" in result.err
     set_up(disk, "--all-users")
     answer = import_all(run, disk, user=alice)
     assert answer["changed"] is True and answer["skipped"] == []
@@ -853,5 +859,6 @@ def test_text_for_people(disk, make, run, alice):
     assert lines[0].split() == ["KIND", "ID", "NAME", "USER", "STATE"] and len(lines) == 5
     assert any("private" in line and "root" in line and "imported" in line for line in lines)
     assert "note: not imported: " in result.err and "0" * 32 in result.err
-    assert "error: 1 file of google/fscrypt on" in result.err
+    assert "error: 1 file of google/fscrypt on" in result.err and "hint" not in result.err
+    assert f"imported 2 protectors and 2 policies on {disk}\n" in result.err
     assert run(["import", "google-fscrypt", disk, "--quiet"]).rc == 8

@@ -102,6 +102,31 @@ def test_a_version_1_home_is_unlocked_for_copying(disk, make, key, run, passphra
     assert import_home(run, directory, file)["changed"] is False
     told = run.ok(["import", "systemd-homed", directory, "--name", "home", "--passphrase-file", file])
     assert "version 1" in told.err and "next: " in told.err
+    assert f"fscryptctl lock {directory}" in told.err
+
+
+def test_a_version_1_home_is_locked_again(disk, make, key, run, passphrase_file, alice):
+    """Nothing else would take its key away before the filesystem is unmounted."""
+    directory = make(1, homed.legacy_slot(PASSWORD.encode(), key), owner=alice)
+    file, descriptor = passphrase_file(PASSWORD), homed.descriptor_of(key).hex()
+    import_home(run, directory, file)
+    result = run(["lock", directory, "--json"], user=alice)
+    assert result.rc == 7 and result.json()["error"]["code"] == "permission"
+    with open(directory / "known.txt"):
+        answer = run(["lock", directory, "--wait", "0", "--json"]).json()
+        assert answer["error"]["hint"] == "close it, then lock again"
+        assert answer["results"][0]["reason"] == "files_in_use" and answer["results"][0]["holders"]
+    (locked,) = run.ok(["lock", directory, "--json"])["results"]
+    assert locked["ok"] is True and locked["changed"] is True
+    assert locked["key_descriptor"] == descriptor and "key_identifier" not in locked
+    assert kernel.key_status(disk, descriptor).state == "absent"
+    assert not (directory / "known.txt").exists()
+    # That no key is on the filesystem does not tell whether another tool has it elsewhere.
+    again = run(["lock", directory, "--json"])
+    assert again.rc == 6 and again.json()["error"]["code"] == "unsupported"
+    import_home(run, directory, file)
+    assert run.ok(["lock", directory, "--all-users", "--json"])["changed"] is True
+    assert (disk / "alice.homedir").stat().st_uid == alice.uid
 
 
 def test_a_key_that_is_not_the_directory_s(make, run, passphrase_file):
@@ -144,8 +169,13 @@ def test_a_home_that_belongs_to_nobody(make, key, run, passphrase_file, bob):
     os.chown(directory, 65534, 65534)
     file = passphrase_file(PASSWORD)
     assert import_home(run, directory, file, rc=2)["error"]["code"] == "usage"
-    assert import_home(run, directory, file, "--user", "bob")["user"] == "bob"
+    result = run(["import", "systemd-homed", directory, "--name", "home", "--passphrase-file", file,
+                  "--user", "bob"])
+    assert result.rc == 0 and f"chown -R bob: {directory}" in result.err
     run.ok(["unlock", directory, "--user", "bob", "--passphrase-file", file])
+    # systemd-homed shows them as the user's: they stay as it wants them.
+    assert {(directory / name).stat().st_uid for name in (".", "known.txt")} <= {0, 65534}
+    assert directory.stat().st_uid == 65534
 
 
 def test_a_name_that_is_taken(disk, make, key, run, passphrase_file):
@@ -179,3 +209,5 @@ if "FSCRYPTCTL_HOMED_FIXTURE" in os.environ:  # an image of a real home, packed 
         answer = import_home(run, point / "alice.homedir", passphrase_file(PASSWORD))
         assert answer["unlocked_for_copying"] is True
         assert (point / "alice.homedir/known.txt").read_text().strip() == "the quick brown fox"
+        run.ok(["lock", point / "alice.homedir"])
+        assert not (point / "alice.homedir/known.txt").exists()

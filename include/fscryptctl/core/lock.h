@@ -20,7 +20,7 @@ struct LockRequest {
 struct LockResult {
   std::vector<std::string> paths;  ///< the path named, or the known paths of the key
   std::string mount_point;
-  KeyIdentifier key_identifier;
+  KeySpecifier specifier;
   KeyStatus key;
   bool changed = false;
   HolderScan scan{{}, true};  ///< when the key is incompletely removed
@@ -30,8 +30,11 @@ struct LockResult {
 };
 
 /// Removes the user's claim to the directory's key, or everybody's. Whether it is locked
-/// afterwards is in the result; files in use and other users' claims are not exceptions.
-/// Throws not_encrypted, permission, io.
+/// afterwards is in the result; files in use and other users' claims are not exceptions. The key of
+/// a version 1 policy has no claims, and only root can remove it; one that is not the filesystem's
+/// (that other tools have added to a user's keyring, say) cannot be told from none.
+/// Throws not_encrypted, policy_version (version 1 with no key of the filesystem's), permission,
+/// io.
 [[nodiscard]] LockResult lock_directory(Context& context, const std::string& path,
                                         const LockRequest& request);
 

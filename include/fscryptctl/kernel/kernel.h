@@ -3,6 +3,7 @@
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <variant>
 
 #include "fscryptctl/base/bytes.h"
@@ -13,6 +14,10 @@ namespace fscryptctl {
 
 /// A key in the kernel: v2 by identifier, v1 by descriptor.
 using KeySpecifier = std::variant<KeyIdentifier, KeyDescriptor>;
+
+[[nodiscard]] inline std::string hex_of(const KeySpecifier& key) {
+  return std::visit([](const auto& id) { return id.hex(); }, key);
+}
 
 enum class Support {
   usable,
