@@ -51,22 +51,6 @@ UniqueFd open_beneath_by_mount_id(int dirfd, const std::string& name, int flags)
   return (flags & O_PATH) != 0 ? std::move(found) : UniqueFd(openat(found.get(), ".", flags));
 }
 
-/// One component below `dirfd`, never through a symlink or onto another mount. Sets errno: EXDEV
-/// for another mount.
-UniqueFd open_beneath(int dirfd, const std::string& name, int flags) {
-  if (name.empty() || name == ".." || name.find('/') != std::string::npos) {
-    throw Error(Errc::internal, quoted(name) + " is not the name of a directory entry");
-  }
-  open_how how{};
-  how.flags = static_cast<std::uint64_t>(flags | O_NOFOLLOW | O_CLOEXEC);
-  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;
-  const long fd = syscall(SYS_openat2, dirfd, name.c_str(), &how, sizeof how);
-  if (fd >= 0) return UniqueFd(static_cast<int>(fd));
-  // Old container runtimes' seccomp filters answer EPERM to system calls that they do not know.
-  if (errno != ENOSYS && errno != EPERM) return UniqueFd();
-  return open_beneath_by_mount_id(dirfd, name, flags | O_NOFOLLOW | O_CLOEXEC);
-}
-
 Error cannot_open(const std::string& name, int code) {
   if (code == EXDEV) return untrusted(name, "is a mount point");
   if (code == ELOOP || code == ENOTDIR) return untrusted(name, "is not a directory");
@@ -206,6 +190,20 @@ bool add_names(std::span<const char> entries, std::size_t limit, std::vector<std
 }
 
 }  // namespace
+
+UniqueFd open_beneath(int dirfd, const std::string& name, int flags) {
+  if (name.empty() || name == ".." || name.find('/') != std::string::npos) {
+    throw Error(Errc::internal, quoted(name) + " is not the name of a directory entry");
+  }
+  open_how how{};
+  how.flags = static_cast<std::uint64_t>(flags | O_NOFOLLOW | O_CLOEXEC);
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;
+  const long fd = syscall(SYS_openat2, dirfd, name.c_str(), &how, sizeof how);
+  if (fd >= 0) return UniqueFd(static_cast<int>(fd));
+  // Old container runtimes' seccomp filters answer EPERM to system calls that they do not know.
+  if (errno != ENOSYS && errno != EPERM) return UniqueFd();
+  return open_beneath_by_mount_id(dirfd, name, flags | O_NOFOLLOW | O_CLOEXEC);
+}
 
 void UniqueFd::reset(int fd) noexcept {
   if (fd_ >= 0) close(fd_);

@@ -24,7 +24,7 @@ HOMES = {
     "CLI/": {"cmd/fscryptctl"},
     "nlohmann/": {"cmd/fscryptctl"},
     "security/": {"cmd/pam_fscryptctl", "cmd/fscryptctl"},
-    "sys/ioctl.h": {"kernel", "base"},
+    "sys/ioctl.h": {"kernel", "base", "tree"},
     "iostream": {"cmd/fscryptctl"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.MULTILINE)

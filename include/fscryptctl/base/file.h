@@ -62,6 +62,13 @@ struct NamedFile {
 };
 [[nodiscard]] NamedFile open_named(const std::string& path);
 
+/// Opens one component below `dirfd`, never through a symlink, never onto another mount: openat2 with
+/// RESOLVE_BENEATH|NO_SYMLINKS|NO_XDEV|NO_MAGICLINKS and O_NOFOLLOW|O_CLOEXEC, or, without openat2,
+/// O_PATH|O_NOFOLLOW and an equal mount id before any other call on it. `flags` have O_PATH (then a
+/// symlink is opened itself) or O_DIRECTORY. Empty with errno on failure: EXDEV for another mount.
+/// Throws internal for what is not the name of an entry.
+[[nodiscard]] UniqueFd open_beneath(int dirfd, const std::string& name, int flags);
+
 /// Opens one component below `dirfd` as a directory, never through a symlink, never onto another
 /// mount: openat2 with RESOLVE_BENEATH|NO_SYMLINKS|NO_XDEV|NO_MAGICLINKS, or, without openat2,
 /// O_PATH|O_NOFOLLOW and an equal mount id before any other call on it.

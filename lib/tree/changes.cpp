@@ -1,0 +1,33 @@
+#include "changes.h"
+
+#include <fcntl.h>
+
+#include <cerrno>
+
+#include "fscryptctl/tree/compare.h"
+
+namespace fscryptctl {
+
+bool is_open_for_writing(int fd) {
+  // A lease for reading is granted only while nobody can write.
+  if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0) {
+    fcntl(fd, F_SETLEASE, F_UNLCK);
+    return false;
+  }
+  return errno == EAGAIN;
+}
+
+std::optional<std::string> change_since(int path_fd, const EntryStatus& status, FileTime since) {
+  if (!status.is_regular()) {
+    // A second name is a change as well, and special files were given one.
+    return status.modified >= since ? std::optional<std::string>("changed") : std::nullopt;
+  }
+  if (status.changed >= since) return "changed";
+  const UniqueFd file = reopen_file(path_fd, O_RDONLY);
+  // Somebody's lease for writing is in the way.
+  if (!file) return errno == EAGAIN ? std::optional<std::string>("open for writing") : std::nullopt;
+  return is_open_for_writing(file.get()) ? std::optional<std::string>("open for writing")
+                                         : std::nullopt;
+}
+
+}  // namespace fscryptctl

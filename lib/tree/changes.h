@@ -1,0 +1,19 @@
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "entry.h"
+
+namespace fscryptctl {
+
+/// "changed" or "open for writing" if a file, special file or symlink was changed at `since` or
+/// later, or somebody may be about to change it; nullopt if not. Directories are no matter of this.
+[[nodiscard]] std::optional<std::string> change_since(int path_fd, const EntryStatus& status,
+                                                      FileTime since);
+
+/// Whether somebody has the file open for writing. False where that cannot be found out: a file of
+/// somebody else, or a filesystem without leases.
+[[nodiscard]] bool is_open_for_writing(int fd);
+
+}  // namespace fscryptctl

@@ -1,0 +1,113 @@
+#include "contents.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace fscryptctl {
+namespace {
+
+// Fits a processor's cache, so that what was read is written from there.
+constexpr std::size_t kBufferSize = std::size_t{256} << 10;
+/// After so much the kernel begins to write, and somebody may want to stop.
+constexpr std::uint64_t kStep = std::uint64_t{4} << 20;
+
+/// One for each thread, as long as that lives.
+char* thread_buffer(std::size_t number) {
+  thread_local const std::unique_ptr<char[]> buffer(new char[2 * kBufferSize]);
+  return buffer.get() + number * kBufferSize;
+}
+
+/// As much as there is up to `size`.
+std::size_t read_at(int fd, char* buffer, std::size_t size, std::uint64_t offset) {
+  std::size_t done = 0;
+  while (done < size) {
+    const ssize_t count = pread(fd, buffer + done, size - done, static_cast<off_t>(offset + done));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw system_error(errno, "cannot read the contents");
+    if (count == 0) break;
+    done += static_cast<std::size_t>(count);
+  }
+  return done;
+}
+
+void write_at(int fd, const char* data, std::size_t size, std::uint64_t offset) {
+  while (size > 0) {
+    const ssize_t count = pwrite(fd, data, size, static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) throw system_error(errno, "cannot write the copy");
+    data += count;
+    size -= static_cast<std::size_t>(count);
+    offset += static_cast<std::uint64_t>(count);
+  }
+}
+
+/// Copies a range that has data. False if the source has become shorter.
+bool copy_range(int source, int destination, std::uint64_t from, std::uint64_t to,
+                TreeProgress& progress, const Interruption& interruption) {
+  char* const buffer = thread_buffer(0);
+  std::uint64_t written_back = from;
+  for (std::uint64_t at = from; at < to;) {
+    const std::size_t wanted =
+        static_cast<std::size_t>(std::min<std::uint64_t>(kBufferSize, to - at));
+    const std::size_t found = read_at(source, buffer, wanted, at);
+    write_at(destination, buffer, found, at);
+    at += found;
+    progress.bytes += found;
+    if (found < wanted) return false;
+    if (at - written_back >= kStep || at == to) {
+      sync_file_range(destination, static_cast<off_t>(written_back),
+                      static_cast<off_t>(at - written_back), SYNC_FILE_RANGE_WRITE);
+      written_back = at;
+      interruption.check();
+    }
+  }
+  return true;
+}
+
+/// The next place with data (SEEK_DATA) or without (SEEK_HOLE); `size` if there is none.
+std::uint64_t seek_to(int fd, std::uint64_t offset, int what, std::uint64_t size) {
+  const off_t found = lseek(fd, static_cast<off_t>(offset), what);
+  if (found < 0 && errno == ENXIO) return size;
+  if (found < 0 && errno == EINVAL) return what == SEEK_DATA ? offset : size;  // knows no holes
+  if (found < 0) throw system_error(errno, "cannot look for holes");
+  return std::min(static_cast<std::uint64_t>(found), size);
+}
+
+}  // namespace
+
+void copy_contents(int source, int destination, std::uint64_t size, TreeProgress& progress,
+                   const Interruption& interruption) {
+  std::uint64_t end_of_data = 0;
+  while (end_of_data < size) {
+    const std::uint64_t data = seek_to(source, end_of_data, SEEK_DATA, size);
+    progress.bytes += data - end_of_data;
+    if (data == size) break;
+    end_of_data = seek_to(source, data, SEEK_HOLE, size);
+    if (!copy_range(source, destination, data, end_of_data, progress, interruption)) return;
+  }
+  if (end_of_data < size && ftruncate(destination, static_cast<off_t>(size)) != 0) {
+    throw system_error(errno, "cannot write the copy");
+  }
+}
+
+bool same_contents(int a, int b, std::uint64_t size, const Interruption& interruption) {
+  char* const buffer_a = thread_buffer(0);
+  char* const buffer_b = thread_buffer(1);
+  for (std::uint64_t at = 0; at < size; at += kBufferSize) {
+    const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(kBufferSize, size - at));
+    const std::size_t found = read_at(b, buffer_b, wanted, at);
+    if (found != wanted || read_at(a, buffer_a, wanted, at) != wanted) return false;
+    if (std::memcmp(buffer_a, buffer_b, wanted) != 0) return false;
+    if ((at & (kStep - 1)) == 0) interruption.check();
+  }
+  return true;
+}
+
+}  // namespace fscryptctl

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "fscryptctl/tree/remove.h"
+#include "walk.h"
+
+namespace fscryptctl {
+
+/// remove_tree for what is part of larger work: `name`, of any kind, and everything below it.
+std::vector<TreeFinding> remove_entry(int parent, const std::string& name,
+                                      std::optional<FileTime> unchanged_since,
+                                      const Interruption& interruption);
+
+/// Lets the caller make and remove entries of a directory: its mode gets u+rwx, the flags that
+/// forbid it are cleared. False if there was nothing to do.
+bool open_up(int directory);
+/// The same for one that may not even be read, by an O_PATH descriptor: only its mode.
+void make_readable(int path_fd);
+
+}  // namespace fscryptctl

@@ -1,0 +1,264 @@
+#include "fscryptctl/tree/scan.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <map>
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include "fscryptctl/base/proc_file.h"
+#include "walk.h"
+
+namespace fscryptctl {
+namespace {
+
+constexpr std::uint64_t kLongestEncryptedTarget = 4093;
+/// Up to so much of a symlink's target stands in its inode, encrypted, and needs no block.
+constexpr std::uint64_t kTargetInInode = 32;
+
+/// Which files are in use as swap: device and inode.
+std::set<std::pair<dev_t, std::uint64_t>> swap_files() {
+  constexpr std::size_t kLimit = 1 << 20;
+  std::set<std::pair<dev_t, std::uint64_t>> files;
+  const std::string text = read_proc_file(AT_FDCWD, "/proc/swaps", kLimit).value_or("");
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    const std::string_view line = std::string_view(text).substr(at, end - at);
+    at = end + 1;
+    if (!line.starts_with('/')) continue;
+    const std::string path = decode_octal_escapes(line.substr(0, line.find_first_of(" \t")));
+    struct statx found {};
+    // Nothing is asked of a server that may not answer.
+    constexpr int kFlags = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
+    if (statx(AT_FDCWD, path.c_str(), kFlags, STATX_INO, &found) != 0) continue;
+    files.emplace(makedev(found.stx_dev_major, found.stx_dev_minor), found.stx_ino);
+  }
+  return files;
+}
+
+std::uint64_t round_up(std::uint64_t size, std::uint64_t unit) {
+  return (size + unit - 1) / unit * unit;
+}
+
+/// Whose files the caller can make.
+class Caller {
+ public:
+  Caller() : uid_(geteuid()) {
+    const int count = getgroups(0, nullptr);
+    groups_.resize(count > 0 ? static_cast<std::size_t>(count) : 0);
+    const int found = getgroups(count > 0 ? count : 0, groups_.data());
+    groups_.resize(found > 0 ? static_cast<std::size_t>(found) : 0);
+    groups_.push_back(getegid());
+  }
+
+  [[nodiscard]] bool is_root() const noexcept { return uid_ == 0; }
+
+  [[nodiscard]] bool can_give(const EntryStatus& status) const {
+    if (is_root()) return true;
+    constexpr std::uint64_t kLocking = STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND;
+    return status.uid == uid_ && std::ranges::find(groups_, status.gid) != groups_.end() &&
+           (status.marks & kLocking) == 0 && !S_ISBLK(status.mode) && !S_ISCHR(status.mode);
+  }
+
+  [[nodiscard]] bool can_give(const Attributes& attributes) const {
+    if (is_root()) return true;
+    if ((attributes.flags & FS_JOURNAL_DATA_FL) != 0) return false;
+    return std::ranges::none_of(attributes.xattrs, [](const auto& xattr) {
+      return xattr.first.starts_with("security.") && xattr.first != "security.selinux";
+    });
+  }
+
+ private:
+  uid_t uid_;
+  std::vector<gid_t> groups_;
+};
+
+class Scan final : public TreeVisitor {
+ public:
+  Scan(int root, const ScanRules& rules) : rules_(rules), swap_files_(swap_files()) {
+    struct statfs filesystem {};
+    if (fstatfs(root, &filesystem) != 0) throw system_error(errno, "cannot look at the filesystem");
+    block_size_ = std::max<std::uint64_t>(static_cast<std::uint64_t>(filesystem.f_bsize), 512);
+  }
+
+  void add_root(int root) {
+    const EntryStatus status = entry_status(root);
+    look_at_owner(root, status, ".");
+    add_inode(block_size_ + xattr_space(root, status));
+  }
+
+  std::shared_ptr<TreeDirectory> enter(const std::shared_ptr<TreeDirectory>& parent,
+                                       const std::string& name) override {
+    ++result_.files;
+    try {
+      return enter_directory(*parent, name);
+    } catch (const Error& error) {
+      note_refusal(error, parent->path_of(name));
+      return nullptr;
+    }
+  }
+
+  void visit(TreeDirectory& parent, const std::string& name) override {
+    ++result_.files;
+    try {
+      look_at(parent, name);
+    } catch (const Error& error) {
+      note_refusal(error, parent.path_of(name));
+    }
+  }
+
+  TreeScan finish() {
+    for (const auto& [inode, names_left] : names_left_) {
+      if (names_left > 0) ++result_.linked_outside;
+    }
+    return std::move(result_);
+  }
+
+ private:
+  std::shared_ptr<TreeDirectory> enter_directory(const TreeDirectory& parent,
+                                                 const std::string& name) {
+    const std::string path = parent.path_of(name);
+    const UniqueFd found = open_entry(parent.source.get(), name);
+    const EntryStatus status = entry_status(found.get());
+    add_name(name);
+    if (is_foreign_encryption(status)) {
+      add(Obstacle::Kind::encrypted, path);
+      return nullptr;
+    }
+    auto directory = std::make_shared<TreeDirectory>();
+    directory->source = open_tree_directory(parent.source.get(), name);
+    look_at_owner(directory->source.get(), status, path);
+    add_inode(std::max(status.disk_bytes, block_size_) +
+              xattr_space(directory->source.get(), status));
+    return directory;
+  }
+
+  void look_at(const TreeDirectory& parent, const std::string& name) {
+    const std::string path = parent.path_of(name);
+    const UniqueFd found = open_entry(parent.source.get(), name);
+    const EntryStatus status = entry_status(found.get());
+    add_name(name);
+    if (is_foreign_encryption(status)) return add(Obstacle::Kind::encrypted, path);
+    if (!is_first_name(status)) return;
+    if (status.is_regular()) return look_at_file(found.get(), status, path);
+    if (!caller_.can_give(status)) add(Obstacle::Kind::foreign_owner, path);
+    if (!status.is_symlink()) return add_inode(0);
+    if (rules_.destination_encrypted && status.size > kLongestEncryptedTarget) {
+      add(Obstacle::Kind::symlink_target, path);
+    }
+    add_inode((status.size > kTargetInInode ? block_size_ : 0) + xattr_space(found.get(), status));
+  }
+
+  void look_at_file(int path_fd, const EntryStatus& status, const std::string& path) {
+    if ((status.marks & STATX_ATTR_VERITY) != 0) add(Obstacle::Kind::verity, path);
+    if (swap_files_.contains({status.device, status.inode})) add(Obstacle::Kind::swap_file, path);
+    const UniqueFd file = reopen_file(path_fd, O_RDONLY);
+    // A lease is in the way only for a moment.
+    if (!file && errno != EAGAIN) add(Obstacle::Kind::unreadable, path);
+    if (file) {
+      look_at_owner(file.get(), status, path);
+    } else if (!caller_.can_give(status)) {
+      add(Obstacle::Kind::foreign_owner, path);
+    }
+    const std::uint64_t space =
+        contents_space(status) + (file ? xattr_space(file.get(), status) : 0);
+    result_.bytes += status.size;
+    result_.largest_file = std::max(result_.largest_file, space);
+    if (status.links > 1) {
+      result_.largest_linked_file = std::max(result_.largest_linked_file, space);
+    }
+    add_inode(space);
+  }
+
+  void look_at_owner(int fd, const EntryStatus& status, const std::string& path) {
+    const bool possible = caller_.can_give(status) &&
+                          (caller_.is_root() || caller_.can_give(read_attributes(fd, status)));
+    if (!possible) add(Obstacle::Kind::foreign_owner, path);
+  }
+
+  /// Holes stay holes; what the filesystem compresses or keeps in the inode needs blocks.
+  [[nodiscard]] std::uint64_t contents_space(const EntryStatus& status) const {
+    const std::uint64_t full = round_up(status.size, block_size_);
+    if ((status.marks & STATX_ATTR_COMPRESSED) != 0 || status.size <= block_size_) return full;
+    return std::min(full, round_up(status.disk_bytes, block_size_));
+  }
+
+  /// What stands beside the inode's own fields may have no room there beside the encryption's.
+  [[nodiscard]] std::uint64_t xattr_space(int fd, const EntryStatus& status) const {
+    return read_attributes(fd, status).xattrs.empty() ? 0 : block_size_;
+  }
+
+  void add_inode(std::uint64_t space) {
+    ++result_.inodes;
+    result_.bytes_on_disk += space;
+  }
+
+  /// Encrypted names are padded, so that directories grow.
+  void add_name(const std::string& name) {
+    constexpr std::uint64_t kRecord = 16;  // inode, length, type, hash
+    constexpr std::uint64_t kPadding = 32;
+    names_ += kRecord + round_up(name.size(), kPadding);
+    if (names_ >= block_size_) {
+      result_.bytes_on_disk += names_ / block_size_ * block_size_;
+      names_ %= block_size_;
+    }
+  }
+
+  bool is_first_name(const EntryStatus& status) {
+    if (status.links <= 1) return true;
+    const auto [found, is_new] = names_left_.try_emplace(status.inode, status.links);
+    if (found->second > 0) --found->second;
+    return is_new;
+  }
+
+  [[nodiscard]] bool is_foreign_encryption(const EntryStatus& status) const {
+    return !rules_.root_encrypted && (status.marks & STATX_ATTR_ENCRYPTED) != 0;
+  }
+
+  void note_refusal(const Error& error, const std::string& path) {
+    if (error.sys_errno() == EXDEV) return add(Obstacle::Kind::mount_point, path);
+    const bool locked = error.sys_errno() == ENOKEY;
+    if (locked || error.code() == Errc::permission) return add(Obstacle::Kind::unreadable, path);
+    // What has gone while it was looked at is no part of it any more.
+    if (error.code() != Errc::files_in_use) throw Error(error).with_path(path);
+    --result_.files;
+  }
+
+  void add(Obstacle::Kind kind, const std::string& path) {
+    if (result_.obstacles.size() < rules_.obstacle_limit) {
+      result_.obstacles.push_back({kind, path});
+    } else {
+      result_.obstacles_complete = false;
+    }
+  }
+
+  const ScanRules& rules_;
+  const std::set<std::pair<dev_t, std::uint64_t>> swap_files_;
+  const Caller caller_;
+  std::uint64_t block_size_ = 0;
+  std::uint64_t names_ = 0;  ///< bytes of directory entries not yet counted as blocks
+  std::map<std::uint64_t, std::uint64_t> names_left_;
+  TreeScan result_;
+};
+
+}  // namespace
+
+TreeScan scan_tree(int root, const ScanRules& rules, const Tick& tick) {
+  Interruption interruption(tick);
+  auto directory = std::make_shared<TreeDirectory>();
+  directory->source = reopen_directory(root);
+  Scan scan(root, rules);
+  scan.add_root(directory->source.get());
+  walk_tree(directory, scan, 0, interruption);
+  return scan.finish();
+}
+
+}  // namespace fscryptctl
