@@ -116,7 +116,7 @@ std::string plan_text(const ConversionPlan& plan, Journal::Command command) {
                     (!low && !plan.fits() && plan.fits_low_space() ? " (--low-space fits)" : ""));
   line("time", human_time(plan.seconds));
   line("in use", plan.holders.holders.empty()
-                     ? (plan.holders.complete ? "no" : "not as far as can be seen without root")
+                     ? (plan.holders.complete ? "no" : "no, as far as can be seen")
                      : "yes");
   return text + details(plan);
 }
@@ -145,7 +145,10 @@ class Run {
   int run(Context& context, SecretProvider& secrets, ConversionRequest& request) {
     const std::string& path = request.encrypt.path;
     out_.hints.conversion = repetition(invocation_, path);
-    request.progress = [this](const ConversionProgress& now) { display_.show(now); };
+    request.progress = [this](const ConversionProgress& now) {
+      last_ = now;
+      display_.show(now);
+    };
     request.note = [this](const std::string& text) { say([&] { out_.note(text); }); };
     request.planned = [this](const ConversionPlan& plan) { take(plan); };
     put_path(out_.json(), "path", path);
@@ -200,7 +203,7 @@ class Run {
     const ConversionPlan plan = plan_conversion(context, request, secrets);
     display_.clear();
     put_plan(out_.json(), plan);
-    put_status(out_.json(), conversion_status(context, request, secrets));
+    put_status(out_.json(), conversion_status(context, request, secrets, true));
     out_.json()["bytes_total"] = plan.scan.bytes;
     out_.json()["files_total"] = plan.scan.files;
     out_.hints.low_space_fits =
@@ -211,7 +214,7 @@ class Run {
   }
 
   int show_status(Context& context, const ConversionRequest& request, SecretProvider& secrets) {
-    const ConversionStatus status = conversion_status(context, request, secrets);
+    const ConversionStatus status = conversion_status(context, request, secrets, true);
     display_.clear();
     put_status(out_.json(), status);
     out_.data(state_text(status, request.encrypt.path));
@@ -225,8 +228,9 @@ class Run {
   /// After a failure, for whoever wants to go on.
   void note_state(Context& context, const ConversionRequest& request, SecretProvider& secrets) {
     try {
-      const ConversionStatus status = conversion_status(context, request, secrets);
-      const Json before = out_.json();
+      ConversionStatus status = conversion_status(context, request, secrets, false);
+      status.bytes_done = last_.bytes_done;
+      status.files_done = last_.files_done;
       put_status(out_.json(), status);
       out_.hints.unfinished = status.journal.has_value();
     } catch (const Error&) {
@@ -296,6 +300,7 @@ class Run {
   Output& out_;
   ProgressDisplay display_;
   std::optional<ConversionPlan> plan_;
+  ConversionProgress last_;
 };
 
 void require_one_way(const ConversionOptions& options) {

@@ -110,7 +110,7 @@ class Conversion {
     return look();
   }
 
-  ConversionStatus status() {
+  ConversionStatus status(bool count) {
     open_store();
     ConversionStatus status;
     status.bytes_free = look_for_space();
@@ -124,7 +124,7 @@ class Conversion {
     if (!unfinished) return status;
     status.state = name_of(unfinished->state);
     status.journal = unfinished;
-    if (!site_.open_work(unfinished->operation)) return status;
+    if (!count || !site_.open_work(unfinished->operation)) return status;
     count_done(*unfinished, status);
     return status;
   }
@@ -914,8 +914,8 @@ ConversionPlan plan_conversion(Context& context, const ConversionRequest& reques
 }
 
 ConversionStatus conversion_status(Context& context, const ConversionRequest& request,
-                                   SecretProvider& secrets) {
-  return Conversion(context, request, secrets).status();
+                                   SecretProvider& secrets, bool count) {
+  return Conversion(context, request, secrets).status(count);
 }
 
 void cancel_conversion(Context& context, const ConversionRequest& request,

@@ -114,6 +114,8 @@ void ConversionSite::lock() {
 }
 
 bool ConversionSite::open_work(const OperationId& operation) {
+  // A second look would find its own lock in the way.
+  if (work_) return true;
   work_name_ = ".fscryptctl-" + operation.hex();
   std::optional<UniqueFd> found = open_directory_beneath(parent_.get(), work_name_);
   if (!found) return false;

@@ -93,6 +93,7 @@ class Scan final : public TreeVisitor {
     const EntryStatus status = entry_status(root);
     look_at_owner(root, status, ".");
     add_inode(block_size_ + xattr_space(root, status));
+    ++result_.directories;
   }
 
   std::shared_ptr<TreeDirectory> enter(const std::shared_ptr<TreeDirectory>& parent,
@@ -138,6 +139,7 @@ class Scan final : public TreeVisitor {
     look_at_owner(directory->source.get(), status, path);
     add_inode(std::max(status.disk_bytes, block_size_) +
               xattr_space(directory->source.get(), status));
+    ++result_.directories;
     return directory;
   }
 

@@ -113,6 +113,19 @@ def set_policy(path, identifier, contents=AES_256_XTS, filenames=AES_256_CTS, fl
     _ioctl(path, SET_ENCRYPTION_POLICY, bytearray(raw))
 
 
+def add_v1_key(path, raw):
+    """Adds a version 1 key to the filesystem's keyring; returns the descriptor that names it."""
+    descriptor = hashlib.sha512(hashlib.sha512(raw).digest()).digest()[:8].hex()
+    argument = bytearray(_specifier(descriptor) + struct.pack("<II32x", len(raw), 0) + raw)
+    _ioctl(path, ADD_ENCRYPTION_KEY, argument)
+    return descriptor
+
+
+def set_v1_policy(path, descriptor):
+    argument = struct.pack("<BBBB8s", 0, AES_256_XTS, AES_256_CTS, PAD_32, bytes.fromhex(descriptor))
+    _ioctl(path, SET_ENCRYPTION_POLICY, bytearray(argument))
+
+
 def get_policy(path):
     """The policy of a directory or file, None when it is not encrypted."""
     argument = bytearray(32)

@@ -129,16 +129,16 @@ def test_the_permissions_can_be_chosen_and_it_can_be_left_locked(disk, data, run
     assert status["key_status"] == "absent"
 
 
-def test_a_recovery_key_and_a_login_of_ciphers_are_options_as_of_encrypt(disk, data, run, secret,
+def test_a_recovery_key_and_modes_are_options_as_of_encrypt(disk, data, run, secret,
                                                                           scratch):
     data.mkdir()
     (data / "file").write_text("x")
     kept = scratch / "recovery"
-    made = run.ok(convert(data, secret, "--contents", "Adiantum", "--recovery-key-output", kept,
+    made = run.ok(convert(data, secret, "--padding", "8", "--recovery-key-output", kept,
                           "--name", "mine", "--json"))
     assert made["recovery_key_made"] is True
     status = run.ok(["status", data, "--json"])
-    assert status["policy"]["contents"] == "Adiantum" and status["has_recovery_key"] is True
+    assert status["policy"]["padding"] == 8 and status["has_recovery_key"] is True
     run.ok(["lock", data])
     run.ok(["unlock", data, "--recovery-key-file", kept])
 
@@ -286,7 +286,7 @@ def test_other_names_outside_are_told(disk, data, run, secret):
 @STRATEGIES
 def test_reencrypt_rescues_whoever_forgot_the_passphrase(disk, data, run, secret, passphrase_file,
                                                          strategy):
-    run.ok(["encrypt", data, "--create", "--filenames", "AES-256-HCTR2", "--new-passphrase-file",
+    run.ok(["encrypt", data, "--create", "--padding", "16", "--new-passphrase-file",
             secret])
     trees.make_rich_tree(data)
     before = trees.snapshot(data)
@@ -296,7 +296,7 @@ def test_reencrypt_rescues_whoever_forgot_the_passphrase(disk, data, run, secret
     assert result.rc == 0 and "opens nothing any more" in result.err
     assert_same(before, data)
     policy = kernel.get_policy(data)
-    assert policy.key_identifier != old.key_identifier and policy.filenames == old.filenames
+    assert policy.key_identifier != old.key_identifier and policy.padding == old.padding == 16
     assert kernel.key_status(disk, old.key_identifier).state == "absent"
     names = [path.stem for path in (disk / ".fscryptctl/users").rglob("policies/*.yaml")]
     assert names == [policy.key_identifier]
@@ -312,7 +312,8 @@ def test_reencrypt_of_a_locked_directory_takes_the_old_secret(disk, data, run, s
     (data / "file").write_text("x")
     run.ok(["lock", data])
     new = passphrase_file("a new one", name="new")
-    assert run(["reencrypt", data, "--passphrase-file", new, "--new-passphrase-file", secret]).rc == 3
+    wrong = passphrase_file("wrong", name="wrong")
+    assert run(["reencrypt", data, "--passphrase-file", wrong, "--new-passphrase-file", new]).rc == 3
     run.ok(["reencrypt", data, "--passphrase-file", secret, "--new-passphrase-file", new])
     assert (data / "file").read_text() == "x"
 
@@ -445,7 +446,7 @@ def test_only_the_right_secret_goes_on(disk, data, run, secret, passphrase_file,
     wrong = passphrase_file("wrong", name="wrong")
     assert run(convert(data, wrong)).rc == 3
     assert run(["convert", data, "--passphrase-file", wrong]).rc == 3
-    assert run(convert(data, secret, "--contents", "Adiantum")).rc == 2
+    assert run(convert(data, secret, "--padding", "4")).rc == 2
     assert run(convert(data, secret, "--low-space")).rc == 2
     assert run(["policy", "add-protector", kernel_key(disk), "--mount", disk, "--source",
                 "passphrase", "--name", "second", "--passphrase-file", secret,

@@ -92,9 +92,10 @@ struct ConversionStatus {
   std::uint64_t files_done = 0;
   std::uint64_t bytes_free = 0;
 };
-/// Asks for no secret. Throws no_such_path, not_a_directory.
+/// Asks for no secret. With `count` it looks how much is there. Throws no_such_path,
+/// not_a_directory.
 [[nodiscard]] ConversionStatus conversion_status(Context& context, const ConversionRequest& request,
-                                                 SecretProvider& secrets);
+                                                 SecretProvider& secrets, bool count);
 
 /// Goes back to the directory as it was. Throws not_found things if nothing is unfinished, too_late
 /// once the copy has taken its place, and what convert_directory throws.
