@@ -1,0 +1,65 @@
+#include "fscryptctl/tree/exchange.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+
+#include "entry.h"
+
+namespace fscryptctl {
+namespace {
+
+bool stands_at(int parent, const std::string& name, const InodeIdentity& identity) {
+  const UniqueFd found = open_beneath(parent, name, O_RDONLY | O_DIRECTORY);
+  return found && inode_identity(found.get()) == identity;
+}
+
+int exchange_code(int parent_a, const std::string& name_a, int parent_b,
+                  const std::string& name_b) {
+  return renameat2(parent_a, name_a.c_str(), parent_b, name_b.c_str(), RENAME_EXCHANGE) == 0
+             ? 0
+             : errno;
+}
+
+Error cannot_exchange(int code) {
+  if (code == ENOSYS || code == EINVAL) {
+    return {Errc::filesystem, "this filesystem cannot exchange two directories", code};
+  }
+  return tree_error(code, "cannot exchange the directories");
+}
+
+}  // namespace
+
+InodeIdentity inode_identity(int fd) {
+  InodeIdentity identity;
+  identity.inode = entry_status(fd).inode;
+  unsigned generation = 0;  // the kernel writes an int, whatever the number of the call says
+  if (ioctl(fd, FS_IOC_GETVERSION, &generation) == 0) identity.generation = generation;
+  return identity;
+}
+
+void exchange_directories(int parent_a, const std::string& name_a, InodeIdentity a, int parent_b,
+                          const std::string& name_b, InodeIdentity b) {
+  if (!stands_at(parent_a, name_a, a) || !stands_at(parent_b, name_b, b)) {
+    throw changed_meanwhile();
+  }
+  if (const int code = exchange_code(parent_a, name_a, parent_b, name_b); code != 0) {
+    throw cannot_exchange(code);
+  }
+  // Something else may have been put there in between.
+  if (!stands_at(parent_a, name_a, b) || !stands_at(parent_b, name_b, a)) {
+    if (const int code = exchange_code(parent_a, name_a, parent_b, name_b); code != 0) {
+      throw cannot_exchange(code);
+    }
+    throw changed_meanwhile();
+  }
+  // With one of them only, a file without contents was found after a crash.
+  sync_file(parent_a, "cannot write the directory above");
+  sync_file(parent_b, "cannot write the directory above");
+}
+
+}  // namespace fscryptctl
