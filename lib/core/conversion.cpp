@@ -637,6 +637,9 @@ class Conversion {
     std::vector<TreeFinding> changes =
         changes_since(site_.directory(), since, kMaxFindings, tick());
     if (is_open_for_writing(changes)) throw in_use(paths_below(changes));
+    for (const TreeFinding& change : changes) {
+      context_.explain("changed meanwhile: " + printable(change.path));
+    }
     return changes;
   }
 

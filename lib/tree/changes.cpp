@@ -1,6 +1,7 @@
 #include "changes.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 
@@ -18,11 +19,11 @@ bool is_open_for_writing(int fd) {
 }
 
 std::optional<std::string> change_since(int path_fd, const EntryStatus& status, FileTime since) {
-  if (!status.is_regular()) {
-    // A second name is a change as well, and special files were given one.
-    return status.modified >= since ? std::optional<std::string>("changed") : std::nullopt;
-  }
+  // Special files have one inode in both trees: nothing about them can be missed, and their second
+  // name changed them.
+  if (!status.is_regular() && !S_ISLNK(status.mode)) return std::nullopt;
   if (status.changed >= since) return "changed";
+  if (!status.is_regular()) return std::nullopt;
   const UniqueFd file = reopen_file(path_fd, O_RDONLY);
   // Somebody's lease for writing is in the way.
   if (!file) return errno == EAGAIN ? std::optional<std::string>("open for writing") : std::nullopt;

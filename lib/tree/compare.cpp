@@ -132,7 +132,7 @@ class Comparison final : public TreeVisitor {
   }
 
   void compare_attributes(int source, int destination, const std::string& path) {
-    const auto what = difference(read_attributes(source), read_attributes(destination));
+    const auto what = difference(read_attributes(source), read_attributes(destination), false);
     if (what) findings_.add(path, *what);
   }
 
@@ -172,7 +172,7 @@ class Comparison final : public TreeVisitor {
     const Attributes attributes = read_attributes(source, status);
     const Attributes copied = read_attributes(there, found);
     if (read_link(source, status) != read_link(there, found)) return "target";
-    return difference(attributes, copied);
+    return difference(attributes, copied, false);
   }
 
   std::optional<std::string> compare_files(int source, const EntryStatus& status, int there,
@@ -180,8 +180,8 @@ class Comparison final : public TreeVisitor {
     if (status.size != found.size) return "size";
     const UniqueFd original = open_file(source);
     const UniqueFd copy = open_file(there);
-    const auto what =
-        difference(read_attributes(original.get(), status), read_attributes(copy.get(), found));
+    const auto what = difference(read_attributes(original.get(), status),
+                                 read_attributes(copy.get(), found), false);
     if (what) return what;
     // What was written is asked of the disk.
     posix_fadvise(copy.get(), 0, 0, POSIX_FADV_DONTNEED);

@@ -63,7 +63,7 @@ def _holes(path):
         os.close(descriptor)
 
 
-def snapshot(root, atime=False):
+def snapshot(root):
     """What everybody may rely on, by relative path; inode numbers only as groups of hard links."""
     root = os.fsencode(root)
     inodes = {}
@@ -74,8 +74,6 @@ def snapshot(root, atime=False):
         what = {"mode": oct(status.st_mode), "owner": (status.st_uid, status.st_gid),
                 "mtime": status.st_mtime_ns, "xattrs": _xattrs(path),
                 "flags": _flags(path, status.st_mode)}
-        if atime:
-            what["atime"] = status.st_atime_ns
         if stat.S_ISREG(status.st_mode):
             what |= {"size": status.st_size, "contents": _contents(path), "holes": _holes(path)}
         if stat.S_ISLNK(status.st_mode):
@@ -93,6 +91,13 @@ def snapshot(root, atime=False):
     look(root, b".")
     seen["hard links"] = sorted(sorted(names) for names in inodes.values() if len(names) > 1)
     return seen
+
+
+def access_times(root):
+    """Of everything but directories, which looking at them changes."""
+    return {os.path.join(directory, name): os.lstat(os.path.join(directory, name)).st_atime_ns
+            if name in files else 0
+            for directory, names, files in os.walk(os.fsencode(root)) for name in names + files}
 
 
 def differences(before, after):

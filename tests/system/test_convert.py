@@ -157,14 +157,14 @@ def test_an_existing_policy_lets_files_move(disk, data, run, secret):
 
 def test_a_dry_run_tells_and_changes_nothing(disk, data, run, secret):
     trees.make_rich_tree(data)
-    before = trees.snapshot(data, atime=True)
+    times = trees.access_times(data)
     entries = os.listdir(disk)
     plan = run.ok(["convert", data, "--dry-run", "--json"])
     assert plan["state"] == "none" and plan["fits"] is True and plan["changed"] is False
-    assert plan["bytes_total"] > trees.BIG and plan["files_total"] == len(before) - 2
+    assert plan["bytes_total"] > trees.BIG and plan["files_total"] == len(times)
     assert plan["holders"] == [] and plan["obstacles"] == [] and plan["seconds"] > 0
     assert plan["bytes_free"] > plan["bytes_needed"] > 0
-    assert trees.snapshot(data, atime=True) == before and os.listdir(disk) == entries
+    assert trees.access_times(data) == times and os.listdir(disk) == entries
 
 
 def refused(run, directory, secret, code, reason, *options):
@@ -236,6 +236,7 @@ def test_places_that_cannot_be_converted(disk, data, run, secret):
     assert run(convert(disk / "file", secret)).rc == 2
     assert run(convert(disk / "none", secret)).rc == 4
     run.ok(["encrypt", data, "--create", "--new-passphrase-file", secret])
+    (data / "file").write_text("x")
     result = run(convert(data, secret, "--json"))
     assert (result.rc, result.json()["error"]["reason"]) == (9, "already_encrypted")
     (data / "inner").mkdir()

@@ -20,7 +20,8 @@ inline constexpr const char* kOpenForWriting = "open for writing";
 
 /// Reads both trees, the destination's contents from the disk (whatever is cached of them is
 /// dropped first, so sync_tree comes before), and compares names, kinds, hard links, contents,
-/// holes as far as contents go, and every attribute. At most `limit` differences. By all
+/// holes as far as contents go, and every attribute but times of access,
+/// which change whenever somebody looks. At most `limit` differences. By all
 /// processors, in bounded memory but for files with several names. Changes nothing.
 /// Throws io (also for contents that cannot be read), interrupted.
 [[nodiscard]] std::vector<TreeFinding> compare_trees(int source, int destination, std::size_t limit,
@@ -30,9 +31,9 @@ inline constexpr const char* kOpenForWriting = "open for writing";
 /// removed again.
 [[nodiscard]] FileTime filesystem_now(int directory);
 
-/// What was changed at `since` or later, as change times tell (special files and symlinks by their
-/// time of modification only), and regular files that somebody has open for writing now (a read
-/// lease on each tells). At most `limit`. Throws io, interrupted.
+/// What was changed at `since` or later, as change times tell (special files are left out: they are
+/// the same in both trees), and regular files that somebody has open for writing now (a read lease
+/// on each tells). At most `limit`. Throws io, interrupted.
 [[nodiscard]] std::vector<TreeFinding> changes_since(int root, FileTime since, std::size_t limit,
                                                      const Tick& tick);
 
