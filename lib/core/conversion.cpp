@@ -484,7 +484,7 @@ class Conversion {
     // It was cut off between the two: both parents may not be on the disk yet.
     sync_file(site_.parent(), "cannot write the directory above " + printable(site_.path()));
     if (site_.work() >= 0) sync_file(site_.work(), "cannot write " + printable(site_.work_path()));
-    operation_->update([](Journal& next) { next.state = State::removing; });
+    leave_exchange();
   }
 
   bool take_up_policy(const Journal& journal, bool has_work) {
@@ -576,9 +576,12 @@ class Conversion {
     }
   }
 
-  [[nodiscard]] UniqueFd tree() const {
-    UniqueFd tree = site_.open_tree();
-    if (!tree || journal_inode(inode_identity(tree.get())) != operation_->journal().replacement) {
+  [[nodiscard]] UniqueFd tree() const { return open_tree_of(operation_->journal().replacement); }
+
+  /// The directory in the work directory, if it is this one.
+  [[nodiscard]] UniqueFd open_tree_of(const Journal::Inode& wanted) const {
+    UniqueFd tree = site_.work() >= 0 ? site_.open_tree() : UniqueFd();
+    if (!tree || journal_inode(inode_identity(tree.get())) != wanted) {
       throw Error(Errc::corrupt_metadata,
                   printable(site_.work_path()) + " is not what was made there")
           .with_path(site_.path());
@@ -702,9 +705,30 @@ class Conversion {
     context_.throw_if_interrupted();
     exchange_directories(site_.parent(), site_.name(), inode_of(journal.original), site_.work(),
                          ConversionSite::kTree, inode_of(journal.replacement));
-    operation_->update([](Journal& next) { next.state = State::removing; });
     site_.look_again();
     context_.explain("exchanged " + printable(site_.path()) + " and its copy");
+    leave_exchange();
+  }
+
+  /// What was changed in the original when it was replaced is nowhere else: it stays, and the
+  /// person decides. Later only those can change it who have it open.
+  void leave_exchange() {
+    if (operation_->journal().strategy == Strategy::copy) {
+      const UniqueFd original = open_tree_of(operation_->journal().original);
+      phase("checking", 0, 0);
+      const std::vector<std::string> changed = paths_below(changes_since(
+          original.get(), file_time(operation_->journal().since), kMaxFindings, tick()));
+      if (!changed.empty()) throw late_changes(changed);
+    }
+    operation_->update([](Journal& next) { next.state = State::removing; });
+  }
+
+  [[nodiscard]] Error late_changes(const std::vector<std::string>& paths) const {
+    return Error(Errc::files_in_use,
+                 "files of the original were changed while it was replaced, and stay in " +
+                     printable(site_.work_path() + "/" + ConversionSite::kTree) +
+                     " until you have moved them away: " + enumerate(paths))
+        .with_path(site_.path());
   }
 
   void go_back_to(State state) {
@@ -723,20 +747,13 @@ class Conversion {
         .with_path(site_.path());
   }
 
-  /// What was changed in it when it was replaced is nowhere else: it stays, and the person decides.
   void remove_original() {
     const Journal& journal = operation_->journal();
     phase("removing", journal.bytes, journal.files);
     if (site_.work() < 0) return;
     const std::vector<std::string> changed = paths_below(
         remove_tree(site_.work(), ConversionSite::kTree, file_time(journal.since), tick()));
-    if (!changed.empty()) {
-      throw Error(Errc::files_in_use,
-                  "files of the original were changed while it was replaced, and stay in " +
-                      printable(site_.work_path() + "/" + ConversionSite::kTree) + ": " +
-                      enumerate(changed))
-          .with_path(site_.path());
-    }
+    if (!changed.empty()) throw late_changes(changed);
     site_.remove_work();
   }
 

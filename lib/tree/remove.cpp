@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <map>
 #include <utility>
@@ -127,7 +128,11 @@ class Removal {
     const EntryStatus status = entry_status(path_fd);
     const auto own = own_changes_.find(status.inode);
     const bool is_own = own != own_changes_.end() && own->second == status.changed;
-    const auto change = is_own ? std::nullopt : change_since(path_fd, status, *since_);
+    // Of a file with several names an earlier run may have removed some: the change time alone
+    // tells of that, and nothing of the contents.
+    EntryStatus judged = status;
+    judged.changed = std::min(status.changed, status.modified);
+    const auto change = is_own ? std::nullopt : change_since(path_fd, judged, *since_);
     if (change) add({path_of(name), *change});
     return change.has_value();
   }
