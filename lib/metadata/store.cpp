@@ -126,6 +126,11 @@ class RecordDirectory {
     });
   }
 
+  [[nodiscard]] std::vector<Id> ids(std::size_t limit) const {
+    return with_error_path(path_,
+                           [&] { return sorted_ids(directory_names(fd_.get(), limit).names); });
+  }
+
   [[nodiscard]] Listing<Summary> list(std::size_t limit) const {
     Listing<Summary> listing;
     const DirectoryNames found =
@@ -235,6 +240,14 @@ auto list_records(int user_directory, Identity user, std::size_t limit) {
     listing.damaged.push_back({error.path(), user.uid, error.code(), error.what()});
   }
   return listing;
+}
+
+template <class Record>
+auto record_ids(int user_directory, Identity user, std::size_t limit) {
+  const ActAs acting(user);
+  RecordDirectory<Record> directory(user_directory, user.uid);
+  return directory.open() ? directory.ids(limit)
+                          : std::vector<typename RecordDirectory<Record>::Id>();
 }
 
 template <class Record>
@@ -440,6 +453,14 @@ Listing<PolicySummary> UserStore::policies(std::size_t limit) const {
 
 Listing<ProtectorSummary> UserStore::protectors(std::size_t limit) const {
   return list_records<ProtectorRecord>(directory_.get(), user_, limit);
+}
+
+std::vector<KeyIdentifier> UserStore::policy_ids(std::size_t limit) const {
+  return record_ids<PolicyRecord>(directory_.get(), user_, limit);
+}
+
+std::vector<ProtectorId> UserStore::protector_ids(std::size_t limit) const {
+  return record_ids<ProtectorRecord>(directory_.get(), user_, limit);
 }
 
 std::optional<PolicyRecord> UserStore::policy(const KeyIdentifier& id) const {

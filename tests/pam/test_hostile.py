@@ -20,6 +20,14 @@ def plain_service(machine):
         "@include common-session\n")
 
 
+@pytest.fixture
+def hurried():
+    Path("/etc/pam.d/hurried").write_text(
+        Path(f"/etc/pam.d/{SERVICE}").read_text().replace("@include common-session", "")
+        + "session required pam_permit.so\nsession optional pam_fscryptctl.so budget=1\n")
+    return "hurried"
+
+
 def record(user, disk):
     return next((disk.records(user) / "protectors").iterdir())
 
@@ -133,6 +141,31 @@ def test_a_home_that_never_answers_does_not_keep_this_module_waiting(private, al
         command("umount", "-l", "/home/alice")
 
 
+def test_a_slow_disk_keeps_a_login_waiting_for_its_budget_only(private, disk, alice, host, hurried):
+    """Each of many directories takes its time: what there is no time for stays locked."""
+    directories = [private]
+    for number in range(40):
+        directories.append(disk / f"more{number}")
+        alice.encrypt(directories[-1], "--no-unlock")
+    session = host(hurried)
+    session("answers", OLD)
+    assert session("authenticate") == 0 and session("acct_mgmt") == 0
+    slow = subprocess.Popen(["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=openat2", "-e",
+                             "inject=openat2:delay_exit=20000", "-p", str(session.process.pid)])
+    try:
+        status = Path(f"/proc/{session.process.pid}/status")
+        while "TracerPid:\t0" in status.read_text():
+            pass
+        assert session("open_session") == 0
+    finally:
+        slow.terminate()
+        slow.wait()
+    unlocked = sum(alice.unlocked(directory) for directory in directories)
+    assert session.seconds < 2.5 and 0 < unlocked < len(directories)
+    assert any("no time to unlock everything" in text for _, text in session.said)
+    session("close_session")
+
+
 def test_another_user_s_records_do_not_matter(private, disk, alice, bob, host):
     bob.encrypt(disk / "bobs", password="bobs own password")
     login_protectors(bob, disk, 300, 16, 1 << 20)
@@ -184,6 +217,13 @@ def test_a_user_s_own_marks_take_away_only_her_own_keys(private, disk, alice, bo
     command(*alice.as_user, "ln", "-s", "/etc/passwd", mark.with_name("x-1"))
     session.log_out()
     assert bob.unlocked(disk / "bobs") and not alice.unlocked(private)
+
+
+def test_a_thread_that_is_told_to_end_does_not_take_the_program_with_it(private, alice, hurried, tmp_path):
+    program = tmp_path / "cancelled"
+    command("g++", "-o", program, HERE / "cancelled.cpp", "-lpam", "-pthread")
+    assert command(program, "alice").stdout == "the thread has ended\n"
+    assert list(Path(f"/run/fscryptctl/sessions-{alice.uid}").glob("[0-9a-f]*"))
 
 
 def test_no_descriptor_or_thread_stays_in_the_program(private, alice, host):
