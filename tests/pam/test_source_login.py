@@ -196,6 +196,17 @@ def test_changing_by_hand_at_a_terminal_tells_the_two_passwords_apart(disk, alic
     assert alice.opens(disk / "a", NEW) and not alice.opens(disk / "a", OLD)
 
 
+def test_status_and_show_say_whose_login_it_is(disk, alice):
+    alice.encrypt(disk / "a")
+    assert "opens with  login password\n" in alice.run("status", disk / "a").stdout
+    show = ["protector", "show", "login", "--mount", disk]
+    assert "login of      alice on this machine\n" in alice.run(*show).stdout
+    (record,) = (disk.records(alice) / "protectors").iterdir()
+    machine_id = Path("/etc/machine-id").read_text().strip()
+    record.write_text(record.read_text().replace(machine_id, "e" * 32))
+    assert "login of      alice on another machine\n" in alice.run(*show).stdout
+
+
 def test_two_at_once_make_one_protector(disk, alice):
     for name in ("a", "b", "c"):
         (disk / name).mkdir()
