@@ -174,6 +174,56 @@ def test_another_user_s_records_do_not_matter(private, disk, alice, bob, host):
     assert alice.unlocked(private)
 
 
+def test_a_forged_copy_is_neither_believed_nor_given_the_new_password(private, disk, second_disk, alice,
+                                                                      host):
+    """It has the protector's id, but nothing beside it proves that it is one."""
+    alice.encrypt(second_disk / "other", password=OLD)
+    own = record(alice, disk)
+    (mine,) = (second_disk.records(alice) / "protectors").iterdir()
+    assert mine.name == own.name
+    for policy in (second_disk.records(alice) / "policies").iterdir():
+        policy.unlink()
+    forged = re.sub(r"(ciphertext: )\w{8}", r"\g<1>00000000", mine.read_text())
+    assert forged != mine.read_text()
+    mine.write_text(forged)
+    give(mine, alice)
+    set_password("alice", NEW)
+    session = host().log_in(NEW, OLD)
+    assert alice.unlocked(private) and alice.opens(private, NEW)
+    session.log_out()
+    host().log_in(NEW).log_out()
+    assert mine.read_text() == forged
+
+
+def test_records_that_another_user_has_copied_open_nothing_for_her(private, disk, alice, bob, host):
+    """Under her own name they are hers: only her own password is tried, silently, and changes nothing."""
+    bob.encrypt(disk / "bobs", password="bobs own password")
+    stolen = disk.records(bob) / "protectors" / record(alice, disk).name
+    stolen.write_text(record(alice, disk).read_text())
+    give(stolen, bob)
+    before = stolen.read_text()
+    session = host("login", "bob").log_in("bobs own password")
+    assert session.questions() == ["Password: "] and bob.unlocked(disk / "bobs")
+    assert not alice.unlocked(private) and stolen.read_text() == before
+
+
+def test_a_place_that_another_user_has_taken_is_not_looked_at(private, disk, alice, bob, host):
+    place = disk.records(alice)
+    place.rename(place.with_name("aside"))
+    place.mkdir()
+    for folder in ("protectors", "policies"):
+        (place / folder).mkdir()
+        for file in (place.with_name("aside") / folder).iterdir():
+            (place / folder / file.name).write_text(file.read_text())
+    for path in (place, *place.rglob("*")):
+        os.chown(path, bob.uid, bob.uid)
+        path.chmod(0o700 if path.is_dir() else 0o600)
+    session = logged_in(host, 2.0)
+    done = alice.run("status", private, "--json", check=False)
+    assert '"key_status":"absent"' in done.stdout and not Path("/run/fscryptctl").exists()
+    session.log_out()
+
+
 def test_a_lease_and_a_lock_only_cost_their_patience(private, disk, alice, host):
     set_password("alice", NEW)
     (lock,) = [os.open(disk.records(alice), os.O_RDONLY)]

@@ -407,6 +407,44 @@ def test_passwd_by_the_user_rewraps(private, disk, alice, host, spawn):
     assert wrappings(alice, disk) == 1
 
 
+def test_passwd_that_is_killed_loses_nothing(private, disk, alice, host, spawn):
+    """What opened before opens until a login has proven the new password."""
+    for delay in (0.0, 0.005, 0.01, 0.02, 0.03, 0.05):
+        set_password("alice", OLD)
+        terminal = spawn(*alice.as_user, "passwd")
+        change_password(terminal, ("Current password:", OLD), ("New password:", NEW),
+                        ("Retype new password:", NEW))
+        time.sleep(delay)
+        terminal.kill(signal.SIGKILL)
+        terminal.wait()
+        assert alice.opens(private, OLD)
+    set_password("alice", NEW)
+    session = host().log_in(NEW, OLD)
+    assert alice.unlocked(private) and alice.opens(private, NEW)
+    session.log_out()
+
+
+def test_two_machines_with_the_same_user_do_not_mind_each_other(private, disk, alice, host):
+    """A disk that is carried between them: the same uid and name, but different passwords."""
+    (there,) = (disk.records(alice) / "protectors").iterdir()
+    machine_id = Path("/etc/machine-id").read_text().strip()
+    there.write_text(there.read_text().replace(machine_id, "e" * 32))
+    before = there.read_text()
+    set_password("alice", NEW)
+    alice.encrypt(disk / "here", password=NEW)
+    alice.run("lock", disk / "here")
+    session = host().log_in(NEW)
+    assert session.questions() == ["Password: "]
+    assert alice.unlocked(disk / "here") and not alice.unlocked(private)
+    session.log_out()
+    set_password("alice", "a third password")
+    session = host().log_in("a third password", NEW)
+    assert session.questions() == ["Password: ", HAS_CHANGED]
+    assert alice.unlocked(disk / "here") and not alice.unlocked(private)
+    session.log_out()
+    assert there.read_text() == before and alice.opens(private, OLD)
+
+
 def test_passwd_by_root_warns_and_changes_nothing(private, alice, spawn):
     terminal = spawn("passwd", "alice")
     change_password(terminal, ("New password:", NEW), ("Retype new password:", NEW))
