@@ -271,7 +271,7 @@ def test_a_user_s_own_marks_take_away_only_her_own_keys(private, disk, alice, bo
 
 def test_a_thread_that_is_told_to_end_does_not_take_the_program_with_it(private, alice, hurried, tmp_path):
     program = tmp_path / "cancelled"
-    command("g++", "-o", program, HERE / "cancelled.cpp", "-lpam", "-pthread")
+    command("gcc", "-o", program, HERE / "cancelled.c", "-lpam", "-pthread")
     assert command(program, "alice").stdout == "the thread has ended\n"
     assert list(Path(f"/run/fscryptctl/sessions-{alice.uid}").glob("[0-9a-f]*"))
 
