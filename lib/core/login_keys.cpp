@@ -149,6 +149,12 @@ bool LoginKeys::affordable(const KdfCosts& costs) {
   return guess <= static_cast<double>(budget_.left().count());
 }
 
+/// There can be any number of them: the log gets the first.
+void LoginKeys::explain_untried(const ProtectorId& id, const std::string& reason) {
+  if (std::exchange(untried_, true)) return;
+  context_.explain("protector " + id.hex() + " was not tried: " + reason);
+}
+
 bool LoginKeys::hash_for(const Copy& copy, const SecretBytes& password, HashedPassword& hashed,
                          int& strangers) {
   const ProtectorRecord& record = copy.seen.record;
@@ -157,12 +163,11 @@ bool LoginKeys::hash_for(const Copy& copy, const SecretBytes& password, HashedPa
     if (hashed_with(hashed, *wrapping->kdf) != nullptr) continue;
     const KdfCosts& costs = wrapping->kdf->costs;
     if (const auto reason = over_limit(costs, limits_)) {
-      context_.explain("protector " + record.summary.id.hex() + " was not tried: " + *reason);
+      explain_untried(record.summary.id, *reason);
       continue;
     }
     if (!affordable(costs)) {
-      context_.explain("protector " + record.summary.id.hex() +
-                       " was not tried: hashing would keep the login waiting for too long");
+      explain_untried(record.summary.id, "hashing would keep the login waiting for too long");
       continue;
     }
     if (!own && ++strangers > Opener::kMaxHashings) return false;

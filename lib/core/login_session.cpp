@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <charconv>
 #include <ctime>
+#include <utility>
 
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/base/proc_file.h"
@@ -125,6 +126,8 @@ class PlaceUnlock {
       try {
         if (const std::optional<PolicyRecord> record = place_.store.policy(id)) look_at(*record);
       } catch (const Error& error) {
+        // There can be any number of them: the log gets the first.
+        if (std::exchange(damaged_, true)) continue;
         context_.explain("policy " + id.hex() + " was passed over: " + error.what());
       }
     }
@@ -202,6 +205,7 @@ class PlaceUnlock {
   const std::set<ProtectorId>& logins_;
   const LoginBudget& budget_;
   LoginUnlock& result_;
+  bool damaged_ = false;
   std::optional<LoginMarks> marks_;
 };
 

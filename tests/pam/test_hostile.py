@@ -64,11 +64,13 @@ def logged_in(host, seconds=BUDGET + 2.0, *answers):
     (300, 40, 65536),
     (3, 16, 1 << 20),
     (1, 4294967295, 8)])
-def test_many_and_costly_records_do_not_keep_a_login_waiting(private, disk, alice, host, number,
-                                                             passes, memory_kib):
+def test_many_and_costly_records_do_not_keep_a_login_waiting(private, disk, alice, host, log,
+                                                             number, passes, memory_kib):
+    """And they do not fill the log."""
     login_protectors(alice, disk, number, passes, memory_kib)
     session = logged_in(host)
     session.log_out()
+    assert len(log.text().splitlines()) < 10
 
 
 def fifo(path, user):
@@ -101,6 +103,16 @@ def test_hostile_files_beside_the_records_do_not_matter(private, disk, alice, ho
             give(path, alice)
     logged_in(host, 2.0)
     assert alice.unlocked(private)
+
+
+def test_many_damaged_policies_do_not_matter_and_are_told_once(private, disk, alice, host, log):
+    for number in range(100):
+        path = disk.records(alice) / f"policies/{number:032x}.yaml"
+        garbage(path, alice)
+        give(path, alice)
+    logged_in(host, 2.0)
+    assert alice.unlocked(private)
+    assert log.text().count("was passed over") == 1
 
 
 @pytest.mark.parametrize("where", ["", "protectors", "policies"])

@@ -77,6 +77,7 @@ class LoginKeys {
 
   [[nodiscard]] LoginSearch search() const;
   [[nodiscard]] bool opened(Copy& copy, const HashedPassword& hashed);
+  void explain_untried(const ProtectorId& id, const std::string& reason);
   bool hash_for(const Copy& copy, const SecretBytes& password, HashedPassword& hashed,
                 int& strangers);
   [[nodiscard]] bool affordable(const KdfCosts& costs);
@@ -90,7 +91,8 @@ class LoginKeys {
   LoginUser user_;
   LoginBudget& budget_;
   KdfLimits limits_;
-  double kib_a_ms_ = 0;  ///< what one lane does here; 0 until something was hashed
+  bool untried_ = false;  ///< some protector was not, which has been said
+  double kib_a_ms_ = 0;   ///< what one lane does here; 0 until something was hashed
   std::vector<std::shared_ptr<const LoginPlace>> places_;
   std::vector<Copy> copies_;
   std::map<ProtectorId, ProtectorKey> keys_;
