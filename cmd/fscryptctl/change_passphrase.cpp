@@ -49,6 +49,7 @@ int run_change_passphrase(Invocation& invocation) {
   wish.mount = invocation.globals.mount.value_or(".");
   wish.kind = kind_of(secret_options);
   CommandLineSecrets secrets(secret_options, Spelling::existing_and_new, invocation);
+  secrets.replaces_login_password();
   const UpdatedProtector result = change_secret(context, wish, secrets);
   invocation.out.set_changed();
   report(invocation.out, result);

@@ -2,6 +2,7 @@
 
 #include "admin.h"
 #include "commands.h"
+#include "fscryptctl/core/login.h"
 #include "fscryptctl/core/rotate.h"
 #include "fscryptctl/core/setup.h"
 #include "fscryptctl/core/users.h"
@@ -99,6 +100,16 @@ std::vector<std::string> opened_by(const ProtectorStatus& protector, const Mount
   return opened;
 }
 
+/// Whose password opens it, as far as its hints tell: what a login asks for and what not.
+std::string login_of(const ProtectorStatus& protector) {
+  const ProtectorSummary& summary = protector.summary;
+  const LoginUser user = login_user({protector.uid, 0});
+  if (hints_at(summary, user)) return user.name + " on this machine";
+  const bool here = summary.machine_id == user.machine_id;
+  return (summary.user.empty() ? "somebody" : summary.user) +
+         (here ? " on this machine" : " on another machine");
+}
+
 void show_protector(Output& out, const ProtectorStatus& protector, const MountStatus& mount) {
   const ProtectorSummary& summary = protector.summary;
   Table table;
@@ -106,6 +117,7 @@ void show_protector(Output& out, const ProtectorStatus& protector, const MountSt
   table.add({"id", summary.id.hex()});
   table.add({"kind", std::string(source_name(summary.source))});
   table.add({"user", protector.user});
+  if (summary.source == Source::login) table.add({"login of", login_of(protector)});
   table.add({"filesystem", protector.mount_point});
   table.add({"since", summary.created.substr(0, 10)});
   for (const ProtectorSummary::Way& way : summary.ways) {

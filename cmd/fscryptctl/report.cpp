@@ -207,7 +207,7 @@ std::string way_in(const ProtectorSummary& protector) {
     case Source::raw_key:
       return "key file " + name;
     case Source::login:
-      return "login";
+      return "login password";
   }
   return name;
 }

@@ -93,12 +93,6 @@ Error no_raw_key(const SecretProvider::Request& request) {
                one_line(request.target) + " opens with a raw key: give --key-file");
 }
 
-/// What to ask for, of something that is to be opened.
-const char* asked_for(const SecretProvider::Request& request) {
-  if (!accepts_passphrase(request)) return "recovery key for ";
-  return only_login(request) ? "login password for " : "passphrase for ";
-}
-
 /// What was wrong with what was typed last, as far as a person can do better next time.
 std::string wrong(const SecretProvider::Request& request) {
   if (!request.fault.empty()) return "wrong recovery key (" + request.fault + ")";
@@ -287,6 +281,18 @@ Secret CommandLineSecrets::as_passphrase(SecretBytes text) {
   return {Source::passphrase, std::move(text)};
 }
 
+/// What to ask for, of something that is to be opened.
+const char* CommandLineSecrets::asked_for(const Request& request) const {
+  if (!accepts_passphrase(request)) return "recovery key for ";
+  if (!only_login(request)) return "passphrase for ";
+  return replaces_login_password_ ? "previous login password for " : "login password for ";
+}
+
+std::string CommandLineSecrets::tries_left(int prompts) {
+  const int left = kTries - prompts;
+  return std::to_string(left) + (left == 1 ? " try left" : " tries left");
+}
+
 std::optional<Secret> CommandLineSecrets::prompt_existing(const Request& request) {
   if (std::exchange(prompted_target_, request.target) != request.target) prompts_ = 0;
   if (prompts_ == kTries) return std::nullopt;
@@ -299,11 +305,7 @@ std::optional<Secret> CommandLineSecrets::prompt_existing(const Request& request
             ? "no passphrase for " + one_line(request.target) + ": give --passphrase-file"
             : "no recovery key for " + one_line(request.target) + ": give --recovery-key-file");
   }
-  if (prompts_ > 0) {
-    const int left = kTries - prompts_;
-    terminal->say(wrong(request) + ", " + std::to_string(left) +
-                  (left == 1 ? " try left" : " tries left"));
-  }
+  if (prompts_ > 0) terminal->say(wrong(request) + ", " + tries_left(prompts_));
   ++prompts_;
   const std::string prompt = asked_for(request) + one_line(request.target) + ": ";
   return as_passphrase(not_empty(terminal->read_secret(prompt)));
@@ -338,8 +340,13 @@ SecretBytes CommandLineSecrets::prompt_fresh(Source kind, const std::string& tar
         std::string("no new passphrase: give ") +
             (spelling_ == Spelling::all_new ? "--passphrase-file" : "--new-passphrase-file"));
   }
-  const char* const what = kind == Source::login ? "login password for " : "new passphrase for ";
+  const char* const what =
+      kind == Source::login ? "present login password, for " : "new passphrase for ";
   const std::string prompt = what + one_line(target) + ": ";
+  // It is checked and, if it is wrong, asked for again.
+  if (kind == Source::login && login_prompts_++ > 0) {
+    terminal->say("this is not the login password, " + tries_left(login_prompts_ - 1));
+  }
   for (int i = 0; i < kTries; ++i) {
     SecretBytes secret = terminal->read_secret(prompt);
     if (secret.empty()) {

@@ -46,6 +46,9 @@ class CommandLineSecrets final : public SecretProvider {
   [[nodiscard]] std::optional<Secret> existing(const Request& request) override;
   [[nodiscard]] Secret fresh(Source kind, const std::string& target) override;
 
+  /// What opens a login protector is asked for as the previous password: the command replaces it.
+  void replaces_login_password() noexcept { replaces_login_password_ = true; }
+
   /// Prompts for one target before its secret counts as wrong.
   static constexpr int kTries = 3;
 
@@ -76,6 +79,8 @@ class CommandLineSecrets final : public SecretProvider {
   [[nodiscard]] std::optional<Secret> line_of_standard_input(const Request& request);
   [[nodiscard]] Secret as_passphrase(SecretBytes text);
   [[nodiscard]] std::optional<Secret> prompt_existing(const Request& request);
+  [[nodiscard]] const char* asked_for(const Request& request) const;
+  [[nodiscard]] static std::string tries_left(int prompts);
   [[nodiscard]] SecretBytes prompt_fresh(Source kind, const std::string& target);
 
   std::array<Given, kSlots> given_;
@@ -85,6 +90,8 @@ class CommandLineSecrets final : public SecretProvider {
   bool line_taken_ = false;
   std::string prompted_target_;
   int prompts_ = 0;
+  int login_prompts_ = 0;  ///< for a new login password
+  bool replaces_login_password_ = false;
 };
 
 }  // namespace fscryptctl

@@ -6,10 +6,11 @@
 #include <syslog.h>
 #include <unistd.h>
 
-#include <array>
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <utility>
 
 #include "fscryptctl/base/error.h"
 
@@ -65,10 +66,19 @@ bool lingers(const std::string& user) {
   return user.find('/') == std::string::npos && ::stat(file.c_str(), &info) == 0;
 }
 
+bool changes_user(const std::string& service) { return service == "su" || service == "su-l"; }
+
 /// What a script reads must be what the command in it says.
 bool is_for_scripts(const std::string& service) {
-  const bool changes_user = service == "su" || service == "su-l";
-  return changes_user && (::isatty(STDIN_FILENO) == 0 || ::isatty(STDOUT_FILENO) == 0);
+  return changes_user(service) && (::isatty(STDIN_FILENO) == 0 || ::isatty(STDOUT_FILENO) == 0);
+}
+
+/// A card's PIN arrives as a password does, not only in services that are named for it.
+bool may_be_pin(const SecretBytes& secret) {
+  constexpr std::size_t kLongestPin = 12;
+  return secret.size() <= kLongestPin && std::ranges::all_of(secret.view(), [](std::uint8_t byte) {
+           return byte >= '0' && byte <= '9';
+         });
 }
 
 }  // namespace
@@ -92,8 +102,7 @@ std::optional<Call::Person> Call::person() const {
   if (entry == nullptr) return std::nullopt;
   // A program without root's rights can only work for the user that it runs as.
   if (::geteuid() != 0 && ::geteuid() != entry->pw_uid) return std::nullopt;
-  LoginUser user = login_user({entry->pw_uid, entry->pw_gid});
-  user.name = entry->pw_name;
+  LoginUser user = login_user({entry->pw_uid, entry->pw_gid}, entry->pw_name);
   return Person{std::move(user), entry->pw_dir == nullptr ? "" : entry->pw_dir};
 }
 
@@ -157,6 +166,8 @@ std::optional<SecretBytes> Call::ask(const char* question) {
 }
 
 bool Call::may_prompt() const {
+  // What a script feeds to the command would be taken for the answer.
+  if (changes_user(service_) && ::isatty(STDIN_FILENO) == 0) return false;
   if (is_card_service(service_)) return false;
   return options_.prompt_everywhere || options_.prompt.contains(service_);
 }
@@ -214,28 +225,36 @@ void Call::authenticate() {
 
 void Call::account() {
   State* const known = skipped() ? nullptr : state_if_any();
-  if (known == nullptr || (!known->password && !known->unsettled)) return;
+  if (known == nullptr) return;
+  // Nothing after this needs the password or what hashing it gave: they go, whatever comes of it.
+  const HashedPassword hashed = std::exchange(known->hashed, {});
+  const std::optional<SecretBytes> password = std::exchange(known->password, std::nullopt);
+  if (!std::exchange(known->unsettled, false) && !password) return;
   const std::optional<Person> who = person();
   if (!who) return;
   Context context = make_context(who->user);
   LoginKeys keys(context, who->user, who->home, budget_);
-  keys.open(known->hashed);
-  keys.settle();
-  if (known->password && keys.some_closed() && may_prompt()) heal(keys, *known);
-  known->password.reset();
-  known->unsettled = false;
+  keys.open(hashed);
+  // What is open already stays so for the session.
+  try {
+    keys.settle();
+    if (password && keys.some_closed() && may_prompt()) heal(keys, *password, hashed);
+  } catch (const Error& error) {
+    log(LOG_ERR, error.what());
+  }
   keep(keys, *known);
   leave_for_session(*known, who->user.identity.uid);
 }
 
 /// The login password is right, but something does not open with it: it was changed where this
 /// machine could not notice. Whoever still knows the previous one loses nothing.
-void Call::heal(LoginKeys& keys, State& state) {
+void Call::heal(LoginKeys& keys, const SecretBytes& password,
+                const HashedPassword& hashed_password) {
   bool any = false;
   for (int i = 0; i < kQuestions && keys.some_closed(); ++i) {
     const std::optional<SecretBytes> reply = ask(kQuestion);
     // The same again comes from a program that answers every question so.
-    if (!reply || equal_secrets(*reply, *state.password)) break;
+    if (!reply || equal_secrets(*reply, password)) break;
     HashedPassword hashed;
     const RecoveryKeyReading recovery_key = read_recovery_key(reply->view());
     if (recovery_key.key ? keys.open(*recovery_key.key) : keys.open(*reply, hashed)) {
@@ -245,11 +264,14 @@ void Call::heal(LoginKeys& keys, State& state) {
     }
   }
   if (!any) return;
-  if (state.password->size() < options_.shortest) {
+  if (password.size() < options_.shortest || may_be_pin(password)) {
     log(LOG_WARNING, "the login password is too short to open anything with");
+    say(true,
+        "Your login password is too short, or may be a card's PIN: your directories still open "
+        "with the previous one.");
     return;
   }
-  const bool written = keys.rewrap(*state.password, state.hashed);
+  const bool written = keys.rewrap(password, hashed_password);
   say(!written, written ? "Your directories open with the new login password from now on."
                         : "Not everything could be changed: the next login asks again.");
 }
@@ -263,19 +285,20 @@ void Call::open_session() {
   const uid_t uid = who->user.identity.uid;
   ProtectorKeys left = take_from_environment(uid);
   if (skipped() || ::geteuid() != 0) return;
-  State* known = state_if_any();
-  ProtectorKeys keys = known != nullptr ? std::move(known->keys) : ProtectorKeys();
-  if (known != nullptr) known->keys.clear();
+  State& known = state();
+  // The session lasts: no secret stays in the program's memory.
+  ProtectorKeys keys = std::exchange(known.keys, {});
+  known.hashed.clear();
+  known.password.reset();
+  known.hashed_old.clear();
   keys.merge(left);
   Context context = make_context(who->user);
   const LoginKeys found(context, who->user, who->home, budget_);
   if (found.places().empty()) return;
   LoginUnlock result;
   {
-    const std::optional<LoginTurn> turn = LoginTurn::take(who->user.identity, kPatience);
-    if (!turn) log(LOG_WARNING, "another login or logout takes too long; not waiting for it");
-    if (!state().session) state().session.emplace(LoginSession::begin(who->user.identity));
-    result = unlock_for_login(context, found.places(), keys);
+    const std::optional<LoginTurn> turn = count_session(known, who->user.identity);
+    result = unlock_for_login(context, found.places(), keys, found.ids(), budget_);
   }
   if (result.added > 0) {
     log(LOG_INFO, "unlocked " + std::to_string(result.added) + " of " + printable(name_));
@@ -283,12 +306,29 @@ void Call::open_session() {
   explain_locked(known, result);
 }
 
-void Call::explain_locked(const State* state, const LoginUnlock& result) const {
+std::optional<LoginTurn> Call::count_session(State& known, Identity user) const {
+  // Where it cannot be counted, another session's end may lock too early: better than staying
+  // locked now.
+  try {
+    std::optional<LoginTurn> turn = LoginTurn::take(user, kPatience);
+    if (!turn) log(LOG_WARNING, "another login or logout takes too long; not waiting for it");
+    if (!known.session) known.session.emplace(LoginSession::begin(user));
+    return turn;
+  } catch (const Error& error) {
+    log(LOG_WARNING, std::string("this session does not count: ") + error.what());
+    return std::nullopt;
+  }
+}
+
+void Call::explain_locked(const State& state, const LoginUnlock& result) const {
+  if (!result.complete) {
+    say(false, "There was no time to unlock everything. To unlock a directory: fscryptctl unlock");
+  }
   if (result.first_path.empty()) return;
   std::string why = "the login password did not open it";
   if (!result.first_reason.empty()) {
     why = result.first_reason;
-  } else if (state == nullptr || !state->had_password) {
+  } else if (!state.had_password) {
     why = "no password was given to this login";
   }
   say(false, printable(result.first_path) + " stays locked: " + why +
@@ -308,11 +348,13 @@ void Call::close_session() {
   if (options_.keep_unlocked || lingers(name_)) return;
   if (!LoginMarks::open(user)) return;
   Context context = make_context(who->user);
-  for (milliseconds waited{0};; waited += kPause) {
-    const bool last = waited >= kWaitForFiles;
+  const LoginBudget waiting(kWaitForFiles);
+  while (true) {
+    const bool last = waiting.over();
     LoginLock result;
     {
       const std::optional<LoginTurn> turn = LoginTurn::take(user, kPatience);
+      if (!turn) log(LOG_WARNING, "another login or logout takes too long; it has to lock");
       if (!turn || !LoginSession::none_left(user)) return;
       result = lock_after_logout(context, user, last);
     }

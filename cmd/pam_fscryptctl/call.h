@@ -53,7 +53,7 @@ class Call {
   [[nodiscard]] State* state_if_any() const;
   [[nodiscard]] Context make_context(const LoginUser& user);
 
-  void heal(LoginKeys& keys, State& state);
+  void heal(LoginKeys& keys, const SecretBytes& password, const HashedPassword& hashed_password);
   [[nodiscard]] std::optional<SecretBytes> ask(const char* question);
   void say(bool error, const std::string& text) const;
   void log(int priority, const std::string& text) const;
@@ -61,7 +61,8 @@ class Call {
   void leave_for_session(const State& state, uid_t user) const;
   [[nodiscard]] ProtectorKeys take_from_environment(uid_t user) const;
   [[nodiscard]] bool may_prompt() const;
-  void explain_locked(const State* state, const LoginUnlock& result) const;
+  [[nodiscard]] std::optional<LoginTurn> count_session(State& known, Identity user) const;
+  void explain_locked(const State& state, const LoginUnlock& result) const;
 
   pam_handle_t* handle_;
   int flags_;

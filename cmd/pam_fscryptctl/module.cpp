@@ -1,6 +1,7 @@
 /// The entry points of pam_fscryptctl.so. A login goes on whatever happens here: nothing is thrown
 /// out, and nothing but "ignore me" is returned.
 
+#include <pthread.h>
 #include <security/pam_ext.h>
 #include <security/pam_modules.h>
 #include <sys/prctl.h>
@@ -27,10 +28,24 @@ class KeepDumpable {
   int before_;
 };
 
+/// A thread that the program tells to end does so when this module is done: ending in the middle,
+/// through what is noexcept, would end the program.
+class KeepThread {
+ public:
+  KeepThread() noexcept { ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
+  ~KeepThread() { ::pthread_setcancelstate(before_, nullptr); }
+  KeepThread(const KeepThread&) = delete;
+  KeepThread& operator=(const KeepThread&) = delete;
+
+ private:
+  int before_ = PTHREAD_CANCEL_ENABLE;
+};
+
 using fscryptctl::pam::Call;
 
 int run(pam_handle_t* handle, int flags, int argc, const char** argv,
         void (Call::*phase)()) noexcept {
+  const KeepThread thread;
   try {
     const KeepDumpable dumpable;
     Call call(handle, flags, argc, argv);

@@ -88,7 +88,7 @@ std::vector<Filesystem> local_filesystems(const Context& context) {
     for (const Mount& mount : context.mounts) {
       if ((mount.root == "/") != whole || is_network_type(mount.type)) continue;
       if (seen.contains(mount.device)) continue;
-      std::optional<Filesystem> filesystem = Filesystem::at(mount);
+      std::optional<Filesystem> filesystem = Filesystem::at(mount, context.mounts);
       if (!filesystem) continue;
       seen.insert(mount.device);
       found.push_back(std::move(*filesystem));

@@ -18,15 +18,41 @@ namespace {
 
 constexpr std::string_view kMetadataDirectory = ".fscryptctl";
 
-/// The mount's root directory, if the mount point shows this very mount and no other over it.
-UniqueFd open_mount(const Mount& mount) {
-  UniqueFd root(::open(mount.mount_point.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+/// The mount's root directory, if this descriptor of its mount point shows this very mount and no
+/// other over it.
+UniqueFd root_of_mount(const Mount& mount, UniqueFd root) {
   // Says nothing about the mount; another one must not be taken instead.
   if (!root && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
     throw system_error(errno, "cannot open " + printable(mount.mount_point));
   }
   if (root && mount_id_of(root.get()) != mount.id) root.reset();
   return root;
+}
+
+/// What the kernel's cache of names knows: it asks no filesystem, and it knows all mount points.
+/// Not always, though: errno is EAGAIN where somebody would have to be asked.
+UniqueFd open_cached(const std::string& path) {
+  open_how how{};
+  how.flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
+  how.resolve = RESOLVE_CACHED;
+  return UniqueFd(
+      static_cast<int>(::syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof how)));
+}
+
+/// One component after the other; nothing is looked up in a mount that is not among `mounts`.
+UniqueFd open_through(const std::string& path, const std::vector<Mount>& mounts) {
+  UniqueFd here(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  std::uint64_t known = here ? mount_id_of(here.get()) : 0;
+  for (std::size_t start = 1; here && start < path.size();) {
+    const std::size_t end = std::min(path.find('/', start), path.size());
+    const std::string name = path.substr(start, end - start);
+    start = end + 1;
+    here.reset(::openat(here.get(), name.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    const std::uint64_t id = here ? mount_id_of(here.get()) : known;
+    if (id != known && find_mount(mounts, id) == nullptr) here.reset();
+    known = id;
+  }
+  return here;
 }
 
 /// For the kernel's key calls a readable descriptor is needed: the root, or, where it cannot be
@@ -112,7 +138,19 @@ Filesystem Filesystem::adopt(const Mount& mount, UniqueFd root) {
 }
 
 std::optional<Filesystem> Filesystem::at(const Mount& mount) {
-  UniqueFd root = open_mount(mount);
+  const int flags = O_PATH | O_DIRECTORY | O_CLOEXEC;
+  return of_root(mount, UniqueFd(::open(mount.mount_point.c_str(), flags)));
+}
+
+std::optional<Filesystem> Filesystem::at(const Mount& mount, const std::vector<Mount>& mounts) {
+  UniqueFd root = open_cached(mount.mount_point);
+  const bool unknown = errno == EAGAIN || errno == EINVAL || errno == ENOSYS || errno == EPERM;
+  if (!root && unknown) root = open_through(mount.mount_point, mounts);
+  return of_root(mount, std::move(root));
+}
+
+std::optional<Filesystem> Filesystem::of_root(const Mount& mount, UniqueFd opened) {
+  UniqueFd root = root_of_mount(mount, std::move(opened));
   if (!root) return std::nullopt;
   if (mount.root != "/" && !fit_without_root(file_info(root.get()))) return std::nullopt;
   return adopt(mount, std::move(root));

@@ -53,6 +53,16 @@ std::string what_it_opens(const LoginCopy& copy) {
   return filesystem.mount().mount_point;
 }
 
+/// Of a place that cannot be listed none.
+std::vector<ProtectorId> protectors_in(const LoginPlace& place, std::size_t limit) {
+  try {
+    return place.store.protector_ids(limit);
+  } catch (const Error& error) {
+    if (error.code() == Errc::interrupted) throw;
+    return {};
+  }
+}
+
 Error wrong_password(const LoginUser& user) {
   return Error(Errc::wrong_key, "this is not the login password of " + printable(user.name));
 }
@@ -149,8 +159,10 @@ class LoginChoice {
 
 }  // namespace
 
-LoginUser login_user(Identity identity) {
-  return {identity, user_name(identity.uid), read_machine_id()};
+LoginUser login_user(Identity identity) { return login_user(identity, user_name(identity.uid)); }
+
+LoginUser login_user(Identity identity, const std::string& name) {
+  return {identity, name, read_machine_id()};
 }
 
 bool hints_at(const ProtectorSummary& protector, const LoginUser& user) {
@@ -182,14 +194,14 @@ std::vector<std::shared_ptr<const LoginPlace>> login_places(std::vector<Filesyst
 
 std::vector<LoginCopy> find_login_copies(
     const std::vector<std::shared_ptr<const LoginPlace>>& places, const LoginUser& user,
-    std::size_t limit) {
+    const LoginSearch& search) {
   std::vector<LoginCopy> copies;
   for (const auto& place : places) {
-    for (const ProtectorSummary& summary : place->store.protectors(limit).records) {
-      if (!is_login(summary)) continue;
+    for (const ProtectorId& id : protectors_in(*place, search.limit)) {
+      if (search.enough()) break;
       // Another such loop, over records.
       try {
-        std::optional<ProtectorRecord> record = place->store.protector(summary.id);
+        std::optional<ProtectorRecord> record = place->store.protector(id);
         if (record && is_login(record->summary)) copies.push_back({place, std::move(*record)});
       } catch (const Error& error) {
         if (error.code() == Errc::interrupted) throw;
@@ -202,15 +214,17 @@ std::vector<LoginCopy> find_login_copies(
   return copies;
 }
 
-bool opens_some_policy(const UserStore& store, const OpenProtector& protector) {
+bool opens_some_policy(const UserStore& store, const OpenProtector& protector,
+                       const LoginSearch& search) {
   const ProtectorId& id = protector.record.summary.id;
-  for (const PolicySummary& policy : store.policies().records) {
-    const auto& ids = policy.protectors;
-    if (std::find(ids.begin(), ids.end(), id) == ids.end()) continue;
+  for (const KeyIdentifier& policy : store.policy_ids(search.limit)) {
+    if (search.enough()) return false;
     // Another such loop: any one that opens is proof enough.
     try {
-      const std::optional<PolicyRecord> record = store.policy(policy.key_identifier);
+      const std::optional<PolicyRecord> record = store.policy(policy);
       if (!record) continue;
+      const auto& ids = record->summary.protectors;
+      if (std::find(ids.begin(), ids.end(), id) == ids.end()) continue;
       static_cast<void>(unlock_policy({*record}, protector));
       return true;
     } catch (const Error& error) {

@@ -89,11 +89,6 @@ bool is_readable_only(const LoginCopy& copy) {
 
 }  // namespace
 
-milliseconds LoginBudget::left() const noexcept {
-  if (!running_) return left_;
-  return left_ - std::chrono::duration_cast<milliseconds>(Clock::now() - since_);
-}
-
 std::vector<Mount> mounts_for_login(std::vector<Mount> mounts) {
   // Something local mounted upon it, as an automount's filesystem is: the path leads there.
   const auto is_covered = [&mounts](const Mount& below) {
@@ -124,9 +119,14 @@ LoginKeys::LoginKeys(Context& context, LoginUser user, const std::string& home, 
       budget_(budget),
       limits_(context.kdf_limits()),
       places_(login_places(filesystems_for_login(context, home), user_.identity)) {
-  for (LoginCopy& copy : find_login_copies(places_, user_, kMaxEntries)) {
+  for (LoginCopy& copy : find_login_copies(places_, user_, search())) {
     copies_.push_back({std::move(copy)});
   }
+  if (budget_.over()) context_.explain("reading what opens directories took too long");
+}
+
+LoginSearch LoginKeys::search() const {
+  return {kMaxEntries, [this] { return budget_.over(); }};
 }
 
 bool LoginKeys::some_closed() const {
@@ -149,6 +149,12 @@ bool LoginKeys::affordable(const KdfCosts& costs) {
   return guess <= static_cast<double>(budget_.left().count());
 }
 
+/// There can be any number of them: the log gets the first.
+void LoginKeys::explain_untried(const ProtectorId& id, const std::string& reason) {
+  if (std::exchange(untried_, true)) return;
+  context_.explain("protector " + id.hex() + " was not tried: " + reason);
+}
+
 bool LoginKeys::hash_for(const Copy& copy, const SecretBytes& password, HashedPassword& hashed,
                          int& strangers) {
   const ProtectorRecord& record = copy.seen.record;
@@ -157,12 +163,11 @@ bool LoginKeys::hash_for(const Copy& copy, const SecretBytes& password, HashedPa
     if (hashed_with(hashed, *wrapping->kdf) != nullptr) continue;
     const KdfCosts& costs = wrapping->kdf->costs;
     if (const auto reason = over_limit(costs, limits_)) {
-      context_.explain("protector " + record.summary.id.hex() + " was not tried: " + *reason);
+      explain_untried(record.summary.id, *reason);
       continue;
     }
     if (!affordable(costs)) {
-      context_.explain("protector " + record.summary.id.hex() +
-                       " was not tried: hashing would keep the login waiting for too long");
+      explain_untried(record.summary.id, "hashing would keep the login waiting for too long");
       continue;
     }
     if (!own && ++strangers > Opener::kMaxHashings) return false;
@@ -251,7 +256,8 @@ LoginKeys::Copy* LoginKeys::best_copy(const ProtectorId& id) {
 }
 
 bool LoginKeys::is_proven(const Copy& copy) const {
-  return copy.opened != 0 || opens_some_policy(copy.seen.place->store, open_protector(copy));
+  return copy.opened != 0 ||
+         opens_some_policy(copy.seen.place->store, open_protector(copy), search());
 }
 
 bool LoginKeys::write(Copy& copy, const ProtectorRecord& wanted) {
@@ -277,7 +283,7 @@ bool LoginKeys::spread(const Copy& from) {
     if (&copy == &from || copy.seen.record.summary.id != from.seen.record.summary.id) continue;
     const ProtectorRecord wanted = with_login_wrappings(copy.seen.record, from.seen.record);
     if (wanted.wrappings == copy.seen.record.wrappings) continue;
-    if (budget_.left() <= milliseconds::zero() || !is_proven(copy)) {
+    if (budget_.over() || !is_proven(copy)) {
       context_.explain("the copy on " + printable(copy.seen.place->filesystem.mount().mount_point) +
                        " stays as it is");
       all = false;
@@ -333,7 +339,7 @@ void LoginKeys::settle() {
   for (const auto& [id, key] : keys_) ids.push_back(id);
   for (const ProtectorId& id : ids) {
     Copy* const best = best_copy(id);
-    if (best == nullptr || budget_.left() <= milliseconds::zero()) continue;
+    if (best == nullptr || budget_.over()) continue;
     const auto wrappings = login_wrappings(best->seen.record);
     // The previous one goes only when the newest has been proven.
     if (wrappings.front()->generation == best->opened && wrappings.size() > 1) {
@@ -354,6 +360,12 @@ bool LoginKeys::settled() const {
     if (!keys_.contains(copy.seen.record.summary.id)) return false;
     return copy.opened == 0 || login_wrappings(copy.seen.record).size() > 1;
   });
+}
+
+std::set<ProtectorId> LoginKeys::ids() const {
+  std::set<ProtectorId> ids;
+  for (const Copy& copy : copies_) ids.insert(copy.seen.record.summary.id);
+  return ids;
 }
 
 bool LoginKeys::writable() const {

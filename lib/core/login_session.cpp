@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <charconv>
 #include <ctime>
+#include <utility>
 
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/base/proc_file.h"
@@ -26,6 +27,8 @@ constexpr std::size_t kMaxEntries = 256;
 constexpr std::size_t kMaxSessions = 4096;
 constexpr std::size_t kMaxHoldersNamed = 5;
 constexpr mode_t kFileMode = 0600;
+/// A user can have any number of keys that are in use.
+constexpr std::chrono::milliseconds kWorthNaming{1000};
 
 std::string sessions_name(Identity user) { return "sessions-" + std::to_string(user.uid); }
 
@@ -45,14 +48,24 @@ std::string start_time(pid_t pid) {
   return stat->substr(at + 1, stat->find(' ', at + 1) - at - 1);
 }
 
+/// What stands in the file of a session: a process that no other one can be, on any boot.
+std::string name_of_process(pid_t pid) {
+  constexpr std::size_t kMaxId = 64;
+  std::string boot =
+      read_proc_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", kMaxId).value_or("");
+  if (boot.ends_with('\n')) boot.pop_back();
+  const std::string started = start_time(pid);
+  if (started.empty()) return {};
+  return std::to_string(pid) + " " + started + " " + boot;
+}
+
 bool process_lives(const std::string& text) {
   const std::size_t blank = text.find(' ');
   if (blank == std::string::npos) return false;
   pid_t pid = 0;
   const auto [stop, error] = std::from_chars(text.data(), text.data() + blank, pid);
   if (error != std::errc() || stop != text.data() + blank) return false;
-  const std::string started = start_time(pid);
-  return !started.empty() && started == text.substr(blank + 1);
+  return name_of_process(pid) == text;
 }
 
 std::string random_name() {
@@ -70,7 +83,7 @@ bool session_lives(int directory, const std::string& name) {
       ::openat(directory, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   if (!file) return false;
   if (::flock(file.get(), LOCK_SH | LOCK_NB) != 0) return true;
-  std::array<char, 64> text{};
+  std::array<char, 128> text{};
   const ssize_t size = ::pread(file.get(), text.data(), text.size(), 0);
   return size > 0 && process_lives(std::string(text.data(), static_cast<std::size_t>(size)));
 }
@@ -79,14 +92,6 @@ void sleep_for(std::chrono::milliseconds duration) {
   timespec left{};
   left.tv_nsec = std::chrono::nanoseconds(duration).count();
   ::nanosleep(&left, nullptr);
-}
-
-bool opened_by_login(const std::vector<ProtectorSummary>& protectors, const PolicySummary& policy) {
-  return std::any_of(protectors.begin(), protectors.end(), [&](const ProtectorSummary& protector) {
-    return protector.source == Source::login &&
-           std::find(policy.protectors.begin(), policy.protectors.end(), protector.id) !=
-               policy.protectors.end();
-  });
 }
 
 std::string path_of(const LoginPlace& place, const PolicySummary& policy) {
@@ -100,36 +105,64 @@ std::string path_of(const LoginPlace& place, const PolicySummary& policy) {
 class PlaceUnlock {
  public:
   PlaceUnlock(Context& context, const LoginPlace& place,
-              const std::map<ProtectorId, ProtectorKey>& keys, LoginUnlock& result)
-      : context_(context), place_(place), keys_(keys), result_(result) {}
+              const std::map<ProtectorId, ProtectorKey>& keys, const std::set<ProtectorId>& logins,
+              const LoginBudget& budget, LoginUnlock& result)
+      : context_(context),
+        place_(place),
+        keys_(keys),
+        logins_(logins),
+        budget_(budget),
+        result_(result) {}
 
   void run() {
-    const std::vector<ProtectorSummary> protectors = place_.store.protectors(kMaxEntries).records;
-    for (const PolicySummary& policy : place_.store.policies(kMaxEntries).records) {
-      const auto key = std::find_if(policy.protectors.begin(), policy.protectors.end(),
-                                    [this](const ProtectorId& id) { return keys_.contains(id); });
-      if (key == policy.protectors.end() && !opened_by_login(protectors, policy)) continue;
+    for (const KeyIdentifier& id : place_.store.policy_ids(kMaxEntries)) {
+      if (budget_.over()) {
+        result_.complete = false;
+        context_.explain("not everything on " + printable(place_.filesystem.mount().mount_point) +
+                         " was looked at: it took too long");
+        return;
+      }
       // One of the loops over independent records.
       try {
-        if (has_claim(policy.key_identifier)) {
-          ++result_.present;
-        } else if (key == policy.protectors.end()) {
-          stays_locked(policy, "");
-        } else {
-          unlock(policy.key_identifier, *key);
-          ++result_.added;
-        }
+        if (const std::optional<PolicyRecord> record = place_.store.policy(id)) look_at(*record);
       } catch (const Error& error) {
-        ++result_.failed;
-        stays_locked(policy, error.what());
-        context_.explain(printable(path_of(place_, policy)) + " stays locked: " + error.what());
+        // There can be any number of them: the log gets the first.
+        if (std::exchange(damaged_, true)) continue;
+        context_.explain("policy " + id.hex() + " was passed over: " + error.what());
       }
     }
   }
 
  private:
-  void stays_locked(const PolicySummary& policy, const std::string& reason) {
-    if (result_.first_path.empty()) result_.first_path = path_of(place_, policy);
+  void look_at(const PolicyRecord& record) {
+    const PolicySummary& policy = record.summary;
+    const auto key = std::find_if(policy.protectors.begin(), policy.protectors.end(),
+                                  [this](const ProtectorId& id) { return keys_.contains(id); });
+    if (key == policy.protectors.end() && !is_for_logins(policy)) return;
+    // What is wrong with it is told to the person, too.
+    try {
+      if (has_claim(policy.key_identifier)) {
+        ++result_.present;
+      } else if (key == policy.protectors.end()) {
+        stays_locked(path_of(place_, policy), "");
+      } else {
+        unlock(record, *key);
+        ++result_.added;
+      }
+    } catch (const Error& error) {
+      ++result_.failed;
+      stays_locked(path_of(place_, policy), error.what());
+      context_.explain(printable(path_of(place_, policy)) + " stays locked: " + error.what());
+    }
+  }
+
+  bool is_for_logins(const PolicySummary& policy) const {
+    return std::any_of(policy.protectors.begin(), policy.protectors.end(),
+                       [this](const ProtectorId& id) { return logins_.contains(id); });
+  }
+
+  void stays_locked(const std::string& path, const std::string& reason) {
+    if (result_.first_path.empty()) result_.first_path = path;
     if (result_.first_reason.empty()) result_.first_reason = reason;
   }
 
@@ -139,29 +172,40 @@ class PlaceUnlock {
     return status.state == KeyState::present && status.added_by_self;
   }
 
-  void unlock(const KeyIdentifier& key, const ProtectorId& protector) {
-    const std::optional<PolicyRecord> record = place_.store.policy(key);
-    if (!record) throw Error(Errc::no_such_policy, "its record has just been removed");
+  void unlock(const PolicyRecord& record, const ProtectorId& protector) {
     OpenProtector open{ProtectorRecord(), ProtectorKey(SecretBytes(keys_.at(protector).view()))};
     open.record.summary.id = protector;
-    const UnlockedPolicy policy = unlock_policy({*record}, open);
+    const UnlockedPolicy policy = unlock_policy({record}, open);
     // Before the key is there: a mark too many takes nothing away, one too few leaves it unlocked.
-    if (!marks_) marks_ = LoginMarks::create(place_.store.user());
-    const LoginMarks::Mark mark{key, place_.filesystem.mount().device};
-    marks_->add(mark);
+    const LoginMarks::Mark added{record.summary.key_identifier, place_.filesystem.mount().device};
+    mark(added);
     try {
       const ActAs acting(place_.store.user());
       context_.kernel.add_key(place_.filesystem.fd(), policy.key.secret());
     } catch (const Error&) {
-      marks_->remove(mark);
+      if (marks_) marks_->remove(added);
       throw;
+    }
+  }
+
+  /// Nobody is kept out of a home directory because /run is full.
+  void mark(const LoginMarks::Mark& added) {
+    try {
+      if (!marks_) marks_ = LoginMarks::create(place_.store.user());
+      marks_->add(added);
+    } catch (const Error& error) {
+      context_.explain("the last logout will not lock key " + added.key.hex() + ": " +
+                       error.what());
     }
   }
 
   Context& context_;
   const LoginPlace& place_;
   const std::map<ProtectorId, ProtectorKey>& keys_;
+  const std::set<ProtectorId>& logins_;
+  const LoginBudget& budget_;
   LoginUnlock& result_;
+  bool damaged_ = false;
   std::optional<LoginMarks> marks_;
 };
 
@@ -194,7 +238,7 @@ LoginSession LoginSession::begin(Identity user) {
   if (!file) throw system_error(errno, "cannot count a session");
   // Shared, so that two that look at once do not take each other's look for life.
   if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) throw system_error(errno, "counting a session");
-  const std::string text = std::to_string(::getpid()) + " " + start_time(::getpid());
+  const std::string text = name_of_process(::getpid());
   if (::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
     throw system_error(errno, "cannot count a session");
   }
@@ -256,12 +300,13 @@ std::optional<LoginTurn> LoginTurn::take(Identity user, std::chrono::millisecond
 
 LoginUnlock unlock_for_login(Context& context,
                              const std::vector<std::shared_ptr<const LoginPlace>>& places,
-                             const std::map<ProtectorId, ProtectorKey>& keys) {
+                             const std::map<ProtectorId, ProtectorKey>& keys,
+                             const std::set<ProtectorId>& logins, const LoginBudget& budget) {
   LoginUnlock result;
   for (const auto& place : places) {
     // Another such loop, over filesystems.
     try {
-      PlaceUnlock(context, *place, keys, result).run();
+      PlaceUnlock(context, *place, keys, logins, budget, result).run();
     } catch (const Error& error) {
       context.explain(printable(place->filesystem.mount().mount_point) +
                       " was passed over: " + error.what());
@@ -277,6 +322,7 @@ LoginLock lock_after_logout(Context& context, Identity user, bool name_holders) 
   const std::vector<LoginMarks::Mark> all = marks->all();
   if (all.empty()) return result;
   const std::vector<Filesystem> filesystems = local_filesystems(context);
+  const LoginBudget naming(kWorthNaming);
   for (const LoginMarks::Mark& mark : all) {
     const auto filesystem =
         std::find_if(filesystems.begin(), filesystems.end(),
@@ -298,7 +344,7 @@ LoginLock lock_after_logout(Context& context, Identity user, bool name_holders) 
         continue;
       }
       result.complete = false;
-      if (name_holders) {
+      if (name_holders && !naming.over()) {
         result.in_use.push_back("key " + mark.key.hex() + " on " +
                                 printable(filesystem->mount().mount_point) + ": " +
                                 holders_text(context.kernel, *filesystem, mark.key));

@@ -25,7 +25,9 @@ constexpr mode_t kDirectoryMode = 0700;
 constexpr mode_t kUnfinishedMode = kDirectoryMode | S_ISVTX;
 constexpr mode_t kRecordMode = 0600;
 constexpr std::string_view kSuffix = ".yaml";
-/// Names looked at for leftovers of interrupted writers: besides these there are two directories.
+/// Names looked at for leftovers of interrupted writers, of the user's directory and of all that
+/// lie in it: besides these there are two directories. No more, or a login would wait for what she
+/// puts there.
 constexpr std::size_t kMaxCleanup = 4096;
 constexpr std::chrono::milliseconds kShortestSleep{1};
 constexpr std::chrono::milliseconds kLongestSleep{50};
@@ -125,6 +127,11 @@ class RecordDirectory {
         throw system_error(errno, "cannot set the mode of " + path_);
       }
     });
+  }
+
+  [[nodiscard]] std::vector<Id> ids(std::size_t limit) const {
+    return with_error_path(path_,
+                           [&] { return sorted_ids(directory_names(fd_.get(), limit).names); });
   }
 
   [[nodiscard]] Listing<Summary> list(std::size_t limit) const {
@@ -239,6 +246,14 @@ auto list_records(int user_directory, Identity user, std::size_t limit) {
 }
 
 template <class Record>
+auto record_ids(int user_directory, Identity user, std::size_t limit) {
+  const ActAs acting(user);
+  RecordDirectory<Record> directory(user_directory, user.uid);
+  return directory.open() ? directory.ids(limit)
+                          : std::vector<typename RecordDirectory<Record>::Id>();
+}
+
+template <class Record>
 std::optional<Record> read_record(int user_directory, Identity user,
                                   const typename Kind<Record>::Id& id) {
   const ActAs acting(user);
@@ -287,11 +302,13 @@ void find_strays(int user_directory, uid_t uid, Strays& strays, std::size_t limi
 /// affair. The next writer tries again if this fails; whatever made it fail is reported by the
 /// write.
 void remove_leftovers(int user_directory) {
+  std::size_t left = kMaxCleanup;
   for (const std::string& name : directory_names(user_directory, kMaxCleanup).names) {
     if (!name.starts_with(kTemporaryPrefix)) continue;
     if (unlinkat(user_directory, name.c_str(), 0) == 0 || errno != EISDIR) continue;
     if (const auto trial = open_directory_beneath(user_directory, name)) {
-      for (const std::string& entry : directory_names(trial->get(), kMaxCleanup).names) {
+      for (const std::string& entry : directory_names(trial->get(), left).names) {
+        --left;
         if (unlinkat(trial->get(), entry.c_str(), 0) == 0) continue;
         unlinkat(trial->get(), entry.c_str(), AT_REMOVEDIR);
       }
@@ -441,6 +458,14 @@ Listing<PolicySummary> UserStore::policies(std::size_t limit) const {
 
 Listing<ProtectorSummary> UserStore::protectors(std::size_t limit) const {
   return list_records<ProtectorRecord>(directory_.get(), user_, limit);
+}
+
+std::vector<KeyIdentifier> UserStore::policy_ids(std::size_t limit) const {
+  return record_ids<PolicyRecord>(directory_.get(), user_, limit);
+}
+
+std::vector<ProtectorId> UserStore::protector_ids(std::size_t limit) const {
+  return record_ids<ProtectorRecord>(directory_.get(), user_, limit);
 }
 
 std::optional<PolicyRecord> UserStore::policy(const KeyIdentifier& id) const {

@@ -624,6 +624,11 @@ TEST_CASE("listings are sorted and end at their limit") {
   CHECK(all.complete);
   CHECK(all.records[0].key_identifier == policy_number(3).summary.key_identifier);
   CHECK(all.records[2].key_identifier == policy_number(5).summary.key_identifier);
+  CHECK(store.policy_ids() == std::vector{all.records[0].key_identifier,
+                                          all.records[1].key_identifier,
+                                          all.records[2].key_identifier});
+  CHECK(store.policy_ids(2).size() == 2);
+  CHECK(store.protector_ids().empty());
   const Listing<PolicySummary> some = store.policies(2);
   CHECK(some.records.size() == 2);
   CHECK_FALSE(some.complete);
@@ -913,6 +918,39 @@ TEST_CASE("the next writer removes what interrupted ones left") {
   CHECK_FALSE(fs::exists(disk.at("users/1000/.tmp-0123456789abcdef")));
   CHECK(fs::exists(disk.at("users/1000/other")));
   CHECK(store.policy(kSampleId));
+}
+
+TEST_CASE("a writer does not clean up for as long as a user likes") {
+  if (!can_mount()) return;
+  constexpr std::size_t kFolders = 3;
+  constexpr std::size_t kEach = 2000;
+  const Disk disk;
+  const UserStore store = disk.store_of(kAlice);
+  std::vector<std::string> folders;
+  for (std::size_t i = 0; i < kFolders; ++i) {
+    folders.push_back(disk.at("users/1000/.tmp-" + std::to_string(i)));
+    fs::create_directory(folders.back());
+    for (std::size_t j = 0; j < kEach; ++j) {
+      put(folders.back() + "/" + std::to_string(j), "", kAlice);
+    }
+    REQUIRE(chown(folders.back().c_str(), kAlice.uid, kAlice.gid) == 0);
+  }
+  const auto left = [&] {
+    std::size_t count = 0;
+    for (const std::string& folder : folders) {
+      if (!fs::exists(folder)) continue;
+      count += static_cast<std::size_t>(
+          std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
+    }
+    return count;
+  };
+  REQUIRE(left() == kFolders * kEach);
+  (void)store.lock();
+  const std::size_t after_one = left();
+  CHECK(after_one > 0);
+  CHECK(after_one < kFolders * kEach);
+  (void)store.lock();
+  CHECK(left() == 0);
 }
 
 TEST_CASE("a directory of records that was left half made is finished by the next writer") {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ REPOSITORY = HERE.parents[1]
 RELEASE = Path(os.environ.get("FSCRYPTCTL", REPOSITORY / "build/release/fscryptctl")).parent
 PROGRAM = "/usr/local/bin/fscryptctl"
 OLD, NEW = "correct horse", "battery staple"
+DOMAIN_PASSWORDS = ("First-passw0rd", "Second-passw0rd", "Third-passw0rd")
 CHEAP = ["--kdf-time", "1", "--kdf-memory", "1", "--kdf-lanes", "1"]
 ERROR, INFO = 3, 4  # styles of PAM's messages
 HIDDEN = 1
@@ -35,6 +37,17 @@ def command(*words, check=True, **how):
 def set_password(user, password):
     """By root, who does not know the previous one."""
     command("chpasswd", input=f"{user}:{password}\n")
+
+
+def use_pam_profiles(*how):
+    """Of Debian's profiles, with words for pam-auth-update."""
+    command("pam-auth-update", "--package", "--force", *how,
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    # A wrong password would keep every test waiting.
+    for name in ("login", "common-auth"):
+        file = Path("/etc/pam.d") / name
+        file.write_text(re.sub(r"pam_unix.so nullok(?! nodelay)", "pam_unix.so nullok nodelay",
+                               file.read_text()).replace("pam_faildelay.so", "pam_faildelay.so delay=0 #"))
 
 
 class Log(threading.Thread):
@@ -163,13 +176,7 @@ def machine():
     assert Path(PROGRAM).exists()
     # Another program's module of the same kind, if it is installed.
     Path("/usr/share/pam-configs/fscrypt").unlink(missing_ok=True)
-    command("pam-auth-update", "--package", "--enable", "fscryptctl",
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
-    # A wrong password would keep every test waiting.
-    for name in ("login", "common-auth"):
-        file = Path("/etc/pam.d") / name
-        file.write_text(file.read_text().replace("pam_unix.so nullok", "pam_unix.so nullok nodelay")
-                        .replace("pam_faildelay.so", "pam_faildelay.so delay=0 #"))
+    use_pam_profiles("--enable", "fscryptctl")
     for name in ("alice", "bob"):
         command("useradd", "--create-home", "--shell", "/bin/bash", name)
     command(PROGRAM, "setup", *CHEAP)
@@ -180,7 +187,7 @@ def machine():
 def log(machine):
     machine.lines.clear()
     yield machine
-    for secret in (OLD, NEW):
+    for secret in (OLD, NEW, *DOMAIN_PASSWORDS):
         assert not any(secret in line for line in machine.lines), "a password stands in the log"
 
 

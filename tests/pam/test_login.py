@@ -255,6 +255,73 @@ def test_a_short_token_opens_nothing_new(private, alice, host, log):
     session.log_out()
 
 
+@pytest.mark.parametrize("pin", ["123456", "123456789012"])
+def test_what_may_be_a_card_s_pin_opens_nothing_new(private, alice, host, pin):
+    """A card's PIN arrives as a password, in any service."""
+    set_password("alice", pin)
+    session = host().log_in(pin, OLD)
+    assert alice.unlocked(private) and not alice.opens(private, pin)
+    assert any(style == ERROR and "may be a card's PIN" in text for style, text in session.said)
+    session.log_out()
+
+
+def test_what_is_fed_to_a_command_of_su_is_not_taken_for_an_answer(private, alice, bob):
+    set_password("alice", NEW)
+    done = command(*bob.as_user, "su", "alice", "-c", "cat", input=f"{NEW}\n{OLD}\nmore\n")
+    assert done.stdout == f"{OLD}\nmore\n" and alice.opens(private, OLD)
+    assert not alice.opens(private, NEW)
+
+
+@pytest.mark.parametrize("steps", [
+    ("authenticate", "acct_mgmt", "open_session"),
+    ("authenticate", "open_session"),
+    ("authenticate", "acct_mgmt", "chauthtok", "open_session")])
+def test_no_secret_stays_in_the_program_while_the_session_lasts(private, alice, host, steps):
+    session = host()
+    assert session("memory") == 0
+    set_password("alice", NEW)
+    session("answers", NEW, OLD, NEW, OLD, OLD)
+    for step in steps:
+        session(step)
+        if step == "authenticate":
+            assert session("memory") > 0  # else this test sees nothing
+    assert session("memory") == 0
+
+
+def test_a_session_that_cannot_be_counted_unlocks_all_the_same(private, alice, host, log):
+    """/run is full, for example."""
+    Path("/run/fscryptctl").write_text("")
+    try:
+        session = host().log_in(OLD)
+        assert alice.unlocked(private) and "does not count" in log.text()
+        assert session("close_session") == 0
+    finally:
+        Path("/run/fscryptctl").unlink()
+    alice.run("lock", private)
+
+
+def test_a_session_of_an_earlier_boot_does_not_count(private, alice, host):
+    """Where /run outlives the boot, and a process has the number and the start of another again."""
+    first = host().log_in(OLD)
+    (file,) = (path for path in Path(f"/run/fscryptctl/sessions-{alice.uid}").iterdir()
+               if not path.name.startswith("."))
+    text = file.read_text()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert boot in text
+    (file.parent / "0000000000000000").write_text(text.replace(boot, "0" * 36))
+    first.log_out()
+    assert not alice.unlocked(private)
+
+
+def test_what_the_program_was_told_of_a_user_stays_as_it_is(private, alice, host):
+    """getpwuid(3) answers everybody in the same memory."""
+    session = host()
+    session("ask_name", 0)
+    session("answers", OLD)
+    for step in ("authenticate", "acct_mgmt"):
+        assert session(step) == 0 and session("read_name") == "root", step
+
+
 def kernel_keys():
     """What is on its way from one process to another; a killed login's goes after three minutes."""
     return [word for word in Path("/proc/keys").read_text().split() if word.startswith("fscryptctl:")]
@@ -338,6 +405,44 @@ def test_passwd_by_the_user_rewraps(private, disk, alice, host, spawn):
     session = host().log_in(NEW)
     assert session.questions() == ["Password: "] and alice.unlocked(private)
     assert wrappings(alice, disk) == 1
+
+
+def test_passwd_that_is_killed_loses_nothing(private, disk, alice, host, spawn):
+    """What opened before opens until a login has proven the new password."""
+    for delay in (0.0, 0.005, 0.01, 0.02, 0.03, 0.05):
+        set_password("alice", OLD)
+        terminal = spawn(*alice.as_user, "passwd")
+        change_password(terminal, ("Current password:", OLD), ("New password:", NEW),
+                        ("Retype new password:", NEW))
+        time.sleep(delay)
+        terminal.kill(signal.SIGKILL)
+        terminal.wait()
+        assert alice.opens(private, OLD)
+    set_password("alice", NEW)
+    session = host().log_in(NEW, OLD)
+    assert alice.unlocked(private) and alice.opens(private, NEW)
+    session.log_out()
+
+
+def test_two_machines_with_the_same_user_do_not_mind_each_other(private, disk, alice, host):
+    """A disk that is carried between them: the same uid and name, but different passwords."""
+    (there,) = (disk.records(alice) / "protectors").iterdir()
+    machine_id = Path("/etc/machine-id").read_text().strip()
+    there.write_text(there.read_text().replace(machine_id, "e" * 32))
+    before = there.read_text()
+    set_password("alice", NEW)
+    alice.encrypt(disk / "here", password=NEW)
+    alice.run("lock", disk / "here")
+    session = host().log_in(NEW)
+    assert session.questions() == ["Password: "]
+    assert alice.unlocked(disk / "here") and not alice.unlocked(private)
+    session.log_out()
+    set_password("alice", "a third password")
+    session = host().log_in("a third password", NEW)
+    assert session.questions() == ["Password: ", HAS_CHANGED]
+    assert alice.unlocked(disk / "here") and not alice.unlocked(private)
+    session.log_out()
+    assert there.read_text() == before and alice.opens(private, OLD)
 
 
 def test_passwd_by_root_warns_and_changes_nothing(private, alice, spawn):

@@ -180,6 +180,33 @@ def test_at_a_terminal_it_is_asked_for_once_and_may_be_mistyped(disk, alice, spa
     terminal.expect("encrypted /disk1/a")
 
 
+def test_changing_by_hand_at_a_terminal_tells_the_two_passwords_apart(disk, alice, spawn):
+    alice.encrypt(disk / "a")
+    set_password("alice", NEW)
+    terminal = spawn(*alice.as_user, PROGRAM, "change-passphrase", disk / "a")
+    for prompt, answer in (("previous login password for /disk1/a: ", NEW),
+                           ("wrong passphrase, 2 tries left\r\nprevious login password for /disk1/a: ", OLD),
+                           ("present login password, for /disk1/a: ", OLD),
+                           ("this is not the login password, 2 tries left\r\n"
+                            "present login password, for /disk1/a: ", NEW)):
+        terminal.expect(prompt)
+        terminal.waitnoecho()
+        terminal.sendline(answer)
+    terminal.expect('changed the passphrase of protector "login"')
+    assert alice.opens(disk / "a", NEW) and not alice.opens(disk / "a", OLD)
+
+
+def test_status_and_show_say_whose_login_it_is(disk, alice):
+    alice.encrypt(disk / "a")
+    assert "opens with  login password\n" in alice.run("status", disk / "a").stdout
+    show = ["protector", "show", "login", "--mount", disk]
+    assert "login of      alice on this machine\n" in alice.run(*show).stdout
+    (record,) = (disk.records(alice) / "protectors").iterdir()
+    machine_id = Path("/etc/machine-id").read_text().strip()
+    record.write_text(record.read_text().replace(machine_id, "e" * 32))
+    assert "login of      alice on another machine\n" in alice.run(*show).stdout
+
+
 def test_two_at_once_make_one_protector(disk, alice):
     for name in ("a", "b", "c"):
         (disk / name).mkdir()

@@ -27,6 +27,10 @@ class Filesystem {
   /// `mount` itself, if it is what its mount point shows (not covered by another mount) and fit to
   /// hold metadata; nullopt otherwise. For looking at all filesystems.
   [[nodiscard]] static std::optional<Filesystem> at(const Mount& mount);
+  /// The same through none but `mounts` on the way: what a user mounted in the meantime over a
+  /// directory of hers that leads there is not entered, for it may never answer.
+  [[nodiscard]] static std::optional<Filesystem> at(const Mount& mount,
+                                                    const std::vector<Mount>& mounts);
 
   /// The mount that holds the metadata.
   [[nodiscard]] const Mount& mount() const noexcept { return mount_; }
@@ -62,6 +66,7 @@ class Filesystem {
 
  private:
   [[nodiscard]] static Filesystem adopt(const Mount& mount, UniqueFd root);
+  [[nodiscard]] static std::optional<Filesystem> of_root(const Mount& mount, UniqueFd opened);
   [[nodiscard]] std::optional<std::string> below_root(const std::string& hint) const;
 
   Filesystem(Mount mount, UniqueFd root) : mount_(std::move(mount)), root_(std::move(root)) {}

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +21,9 @@ struct LoginUser {
   std::string machine_id;  ///< 32 hex digits; empty if this machine has none
 };
 [[nodiscard]] LoginUser login_user(Identity identity);
+/// The same without asking for the name: inside another program, whose own answers from getpwuid(3)
+/// must stay as they are.
+[[nodiscard]] LoginUser login_user(Identity identity, const std::string& name);
 
 /// True if the protector says of itself that it opens with this user's password on this machine.
 /// Nothing proves it: it only decides what is asked for, and in which order things are tried.
@@ -44,15 +48,22 @@ struct LoginCopy {
 [[nodiscard]] std::vector<std::shared_ptr<const LoginPlace>> login_places(
     std::vector<Filesystem> filesystems, Identity user);
 
-/// The login protectors in these places; those that hint at the user come first. Of each place
-/// `limit` entries are looked at; damaged records are passed over.
+/// How far records are looked for: the disk may be slow, and there may be any number of them.
+struct LoginSearch {
+  std::size_t limit = UserStore::kNoLimit;              ///< entries of each kind in each place
+  std::function<bool()> enough = [] { return false; };  ///< asked before each of them
+};
+
+/// The login protectors in these places; those that hint at the user come first. Damaged records
+/// are passed over.
 [[nodiscard]] std::vector<LoginCopy> find_login_copies(
     const std::vector<std::shared_ptr<const LoginPlace>>& places, const LoginUser& user,
-    std::size_t limit = UserStore::kNoLimit);
+    const LoginSearch& search = {});
 
 /// True if some policy in the store is wrapped by this very protector key: then a record there with
 /// the protector's id is a copy of it, whatever it opens with, and no stranger's.
-[[nodiscard]] bool opens_some_policy(const UserStore& store, const OpenProtector& protector);
+[[nodiscard]] bool opens_some_policy(const UserStore& store, const OpenProtector& protector,
+                                     const LoginSearch& search = {});
 
 /// The record with the login wrappings and hints of another copy; a recovery key that it has stays.
 [[nodiscard]] ProtectorRecord with_login_wrappings(const ProtectorRecord& record,

@@ -1,40 +1,19 @@
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <list>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "fscryptctl/core/login.h"
+#include "fscryptctl/core/login_budget.h"
 
 namespace fscryptctl {
-
-/// The time that a login may be kept waiting, on a clock that nobody can set. A question stops it.
-class LoginBudget {
- public:
-  explicit LoginBudget(std::chrono::milliseconds all) : left_(all) { resume(); }
-
-  void pause() noexcept {
-    left_ = left();
-    running_ = false;
-  }
-  void resume() noexcept {
-    since_ = Clock::now();
-    running_ = true;
-  }
-  [[nodiscard]] std::chrono::milliseconds left() const noexcept;
-
- private:
-  using Clock = std::chrono::steady_clock;
-  std::chrono::milliseconds left_;
-  Clock::time_point since_{};
-  bool running_ = false;
-};
 
 /// What hashing one password has given so far: with it a copy can be opened again without the
 /// password and without hashing.
@@ -83,6 +62,9 @@ class LoginKeys {
   /// True if every copy of what is open can be written.
   [[nodiscard]] bool writable() const;
 
+  /// All of these protectors, open or not.
+  [[nodiscard]] std::set<ProtectorId> ids() const;
+
   /// The keys of what is open.
   [[nodiscard]] const std::map<ProtectorId, ProtectorKey>& keys() const noexcept { return keys_; }
 
@@ -93,7 +75,9 @@ class LoginKeys {
                                ///< a recovery key, that it has; 0: nothing did
   };
 
+  [[nodiscard]] LoginSearch search() const;
   [[nodiscard]] bool opened(Copy& copy, const HashedPassword& hashed);
+  void explain_untried(const ProtectorId& id, const std::string& reason);
   bool hash_for(const Copy& copy, const SecretBytes& password, HashedPassword& hashed,
                 int& strangers);
   [[nodiscard]] bool affordable(const KdfCosts& costs);
@@ -107,7 +91,8 @@ class LoginKeys {
   LoginUser user_;
   LoginBudget& budget_;
   KdfLimits limits_;
-  double kib_a_ms_ = 0;  ///< what one lane does here; 0 until something was hashed
+  bool untried_ = false;  ///< some protector was not, which has been said
+  double kib_a_ms_ = 0;   ///< what one lane does here; 0 until something was hashed
   std::vector<std::shared_ptr<const LoginPlace>> places_;
   std::vector<Copy> copies_;
   std::map<ProtectorId, ProtectorKey> keys_;

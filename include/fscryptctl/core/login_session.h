@@ -4,10 +4,12 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "fscryptctl/core/login.h"
+#include "fscryptctl/core/login_budget.h"
 #include "fscryptctl/core/login_marks.h"
 
 namespace fscryptctl {
@@ -58,14 +60,17 @@ struct LoginUnlock {
   int failed = 0;
   std::string first_path;    ///< of a directory that stays locked
   std::string first_reason;  ///< of those that failed
+  bool complete = true;      ///< false if there was no time for more
 };
 
 /// Adds the keys of all policies that these protectors open, as the user, and marks those that she
-/// had no claim to before. With no keys it only tells what stays locked of what a login protector
-/// could open. Records that cannot be used are told to `context.explain`.
+/// had no claim to before. Of what only other protectors among `logins` open it tells that it stays
+/// locked. Records that cannot be used, and those that the budget leaves no time for, are told
+/// to `context.explain`. Where marking fails, keys are added all the same.
 [[nodiscard]] LoginUnlock unlock_for_login(
     Context& context, const std::vector<std::shared_ptr<const LoginPlace>>& places,
-    const std::map<ProtectorId, ProtectorKey>& keys);
+    const std::map<ProtectorId, ProtectorKey>& keys, const std::set<ProtectorId>& logins,
+    const LoginBudget& budget);
 
 /// What kept the keys of a user from going.
 struct LoginLock {
@@ -74,7 +79,7 @@ struct LoginLock {
 };
 
 /// One try to take away the keys that logins added. Marks of those that are gone are removed.
-/// `name_holders`: looks who keeps files in use, which takes a while.
+/// `name_holders`: looks for a few seconds at most who keeps files in use.
 [[nodiscard]] LoginLock lock_after_logout(Context& context, Identity user, bool name_holders);
 
 }  // namespace fscryptctl

@@ -113,6 +113,10 @@ class UserStore {
   [[nodiscard]] Listing<PolicySummary> policies(std::size_t limit = kNoLimit) const;
   [[nodiscard]] Listing<ProtectorSummary> protectors(std::size_t limit = kNoLimit) const;
 
+  /// What the names of record files say, sorted; nothing is read. Throws io, untrusted_metadata.
+  [[nodiscard]] std::vector<KeyIdentifier> policy_ids(std::size_t limit = kNoLimit) const;
+  [[nodiscard]] std::vector<ProtectorId> protector_ids(std::size_t limit = kNoLimit) const;
+
   /// nullopt if there is no such record. Throw corrupt_metadata (also when the content names
   /// another identifier than the file name), untrusted_metadata, newer_format, metadata_locked, io;
   /// the error's path names the file relative to `.fscryptctl`.
