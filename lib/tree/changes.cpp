@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <csignal>
 
 #include "fscryptctl/tree/compare.h"
 
@@ -11,12 +12,20 @@ namespace fscryptctl {
 
 bool is_open_for_writing(int fd) {
   // A lease for reading is granted only while nobody can write.
-  if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0) {
-    fcntl(fd, F_SETLEASE, F_UNLCK);
-    return false;
-  }
-  return errno == EAGAIN;
+  const Lease lease = take_lease(fd, F_RDLCK);
+  if (lease == Lease::held) fcntl(fd, F_SETLEASE, F_UNLCK);
+  return lease == Lease::in_use;
 }
+
+Lease take_lease(int fd, int type) {
+  // Whoever is kept waiting makes the kernel send SIGIO, which would end this process; this one is
+  // ignored by default. Asking tells as well.
+  fcntl(fd, F_SETSIG, SIGURG);
+  if (fcntl(fd, F_SETLEASE, type) == 0) return Lease::held;
+  return errno == EAGAIN ? Lease::in_use : Lease::impossible;
+}
+
+bool has_lease(int fd) { return fcntl(fd, F_GETLEASE) == F_WRLCK; }
 
 std::optional<std::string> change_since(int path_fd, const EntryStatus& status, FileTime since) {
   // Special files have one inode in both trees: nothing about them can be missed, and their second

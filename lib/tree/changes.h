@@ -16,4 +16,14 @@ namespace fscryptctl {
 /// somebody else, or a filesystem without leases.
 [[nodiscard]] bool is_open_for_writing(int fd);
 
+enum class Lease {
+  held,
+  in_use,      ///< somebody has it open (F_WRLCK), or open for writing (F_RDLCK)
+  impossible,  ///< not the caller's file, or no such thing on this filesystem
+};
+/// Until the descriptor is closed, whoever opens the file waits.
+[[nodiscard]] Lease take_lease(int fd, int type);
+/// Whether nobody has waited for the end of a lease for writing so far.
+[[nodiscard]] bool has_lease(int fd);
+
 }  // namespace fscryptctl

@@ -184,8 +184,8 @@ class Comparison final : public TreeVisitor {
                                  read_attributes(copy.get(), found), false);
     if (what) return what;
     // What was written is asked of the disk.
-    posix_fadvise(copy.get(), 0, 0, POSIX_FADV_DONTNEED);
-    const bool same = same_contents(original.get(), copy.get(), status.size, interruption_);
+    drop_cached(copy.get());
+    const bool same = same_contents(original.get(), copy.get(), {0, status.size}, interruption_);
     progress_.bytes += status.size;
     return same ? std::nullopt : std::optional<std::string>("contents");
   }

@@ -7,8 +7,6 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
-#include <optional>
-#include <vector>
 
 namespace fscryptctl {
 namespace {
@@ -48,25 +46,27 @@ void write_at(int fd, const char* data, std::size_t size, std::uint64_t offset) 
   }
 }
 
+std::size_t piece(std::uint64_t left) {
+  return static_cast<std::size_t>(std::min<std::uint64_t>(kBufferSize, left));
+}
+
 /// Copies a range that has data. False if the source has become shorter.
-bool copy_range(int source, int destination, std::uint64_t from, std::uint64_t to,
-                TreeProgress& progress, const Interruption& interruption) {
+bool copy_data(int source, int destination, ByteRange range, TreeProgress& progress,
+               const Interruption& interruption) {
   char* const buffer = thread_buffer(0);
-  std::uint64_t written_back = from;
-  for (std::uint64_t at = from; at < to;) {
-    const std::size_t wanted =
-        static_cast<std::size_t>(std::min<std::uint64_t>(kBufferSize, to - at));
+  std::uint64_t written_back = range.begin;
+  for (std::uint64_t at = range.begin; at < range.end;) {
+    const std::size_t wanted = piece(range.end - at);
     const std::size_t found = read_at(source, buffer, wanted, at);
     write_at(destination, buffer, found, at);
     at += found;
     progress.bytes += found;
     if (found < wanted) return false;
-    if (at - written_back >= kStep || at == to) {
-      sync_file_range(destination, static_cast<off_t>(written_back),
-                      static_cast<off_t>(at - written_back), SYNC_FILE_RANGE_WRITE);
-      written_back = at;
-      interruption.check();
-    }
+    if (at - written_back < kStep && at != range.end) continue;
+    sync_file_range(destination, static_cast<off_t>(written_back),
+                    static_cast<off_t>(at - written_back), SYNC_FILE_RANGE_WRITE);
+    written_back = at;
+    interruption.check();
   }
   return true;
 }
@@ -82,32 +82,39 @@ std::uint64_t seek_to(int fd, std::uint64_t offset, int what, std::uint64_t size
 
 }  // namespace
 
-void copy_contents(int source, int destination, std::uint64_t size, TreeProgress& progress,
+void copy_contents(int source, int destination, ByteRange range, TreeProgress& progress,
                    const Interruption& interruption) {
-  std::uint64_t end_of_data = 0;
-  while (end_of_data < size) {
-    const std::uint64_t data = seek_to(source, end_of_data, SEEK_DATA, size);
+  std::uint64_t end_of_data = range.begin;
+  while (end_of_data < range.end) {
+    const std::uint64_t data = seek_to(source, end_of_data, SEEK_DATA, range.end);
     progress.bytes += data - end_of_data;
-    if (data == size) break;
-    end_of_data = seek_to(source, data, SEEK_HOLE, size);
-    if (!copy_range(source, destination, data, end_of_data, progress, interruption)) return;
+    if (data == range.end) break;
+    end_of_data = seek_to(source, data, SEEK_HOLE, range.end);
+    if (!copy_data(source, destination, {data, end_of_data}, progress, interruption)) return;
   }
-  if (end_of_data < size && ftruncate(destination, static_cast<off_t>(size)) != 0) {
+  if (end_of_data == range.end) return;
+  if (entry_status(destination).size >= range.end) return;
+  if (ftruncate(destination, static_cast<off_t>(range.end)) != 0) {
     throw system_error(errno, "cannot write the copy");
   }
 }
 
-bool same_contents(int a, int b, std::uint64_t size, const Interruption& interruption) {
+bool same_contents(int a, int b, ByteRange range, const Interruption& interruption) {
   char* const buffer_a = thread_buffer(0);
   char* const buffer_b = thread_buffer(1);
-  for (std::uint64_t at = 0; at < size; at += kBufferSize) {
-    const auto wanted = static_cast<std::size_t>(std::min<std::uint64_t>(kBufferSize, size - at));
+  std::uint64_t checked = range.begin;
+  for (std::uint64_t at = range.begin; at < range.end; at += kBufferSize) {
+    const std::size_t wanted = piece(range.end - at);
     const std::size_t found = read_at(b, buffer_b, wanted, at);
     if (found != wanted || read_at(a, buffer_a, wanted, at) != wanted) return false;
     if (std::memcmp(buffer_a, buffer_b, wanted) != 0) return false;
-    if ((at & (kStep - 1)) == 0) interruption.check();
+    if (at - checked < kStep) continue;
+    checked = at;
+    interruption.check();
   }
   return true;
 }
+
+void drop_cached(int fd) { posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); }
 
 }  // namespace fscryptctl

@@ -7,13 +7,22 @@
 
 namespace fscryptctl {
 
-/// Copies `size` bytes of a regular file into a new, empty one, with its holes, and lets the kernel
-/// begin to write them, which is when it encrypts: so each thread encrypts what it copied.
-void copy_contents(int source, int destination, std::uint64_t size, TreeProgress& progress,
+/// A part of a file.
+struct ByteRange {
+  std::uint64_t begin;
+  std::uint64_t end;
+};
+
+/// Copies a range of a regular file to the same place of another, where nothing is yet, with its
+/// holes, and lets the kernel begin to write it, which is when it encrypts: so each thread encrypts
+/// what it copied. The destination gets the size `range.end` if it ends with a hole.
+void copy_contents(int source, int destination, ByteRange range, TreeProgress& progress,
                    const Interruption& interruption);
 
-/// Whether two regular files of `size` bytes have the same contents.
-[[nodiscard]] bool same_contents(int a, int b, std::uint64_t size,
-                                 const Interruption& interruption);
+/// Whether two regular files are the same there. Short files are not.
+[[nodiscard]] bool same_contents(int a, int b, ByteRange range, const Interruption& interruption);
+
+/// What is cached of a file and already written is forgotten, so that reading asks the disk.
+void drop_cached(int fd);
 
 }  // namespace fscryptctl

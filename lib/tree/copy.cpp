@@ -162,7 +162,7 @@ class Copy final : public TreeVisitor {
     const UniqueFd made(openat(parent.destination.get(), name.c_str(), kFlags,
                                (status.mode & kSafe) | S_IRUSR | S_IWUSR));
     if (!made) throw system_error(errno, "cannot make the copy");
-    copy_contents(source, made.get(), status.size, progress_, interruption_);
+    copy_contents(source, made.get(), {0, status.size}, progress_, interruption_);
     apply_attributes(made.get(), attributes);
   }
 
@@ -176,7 +176,7 @@ class Copy final : public TreeVisitor {
     const bool alike =
         found.is_regular() && found.size == status.size && may_be_copy(found, status);
     const UniqueFd file = alike ? reopen_file(there.get(), O_RDONLY) : UniqueFd();
-    if (file && same_contents(source, file.get(), status.size, interruption_)) {
+    if (file && same_contents(source, file.get(), {0, status.size}, interruption_)) {
       change_attributes(file.get(), read_attributes(file.get(), found), attributes);
       progress_.bytes += status.size;
       return true;
@@ -230,7 +230,7 @@ bool prepare_directory(int directory, const Attributes& attributes) {
   const std::uint32_t wanted = (flags & ~kKeptFlags) | (attributes.flags & FS_CASEFOLD_FL);
   if (flags == wanted) return true;
   const bool changes_names = ((flags ^ wanted) & FS_CASEFOLD_FL) != 0;
-  if (changes_names && !directory_names(directory, 1).names.empty()) return false;
+  if (changes_names && !is_empty(directory)) return false;
   set_inode_flags(directory, wanted);
   return true;
 }

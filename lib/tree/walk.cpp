@@ -208,8 +208,6 @@ class Walk {
   void finish_one(DirectoryPtr directory) {
     while (directory && --directory->pending == 0) {
       about(*directory, {}, [&] { visitor_.leave(*directory); });
-      directory->source.reset();
-      directory->destination.reset();
       directory = DirectoryPtr(directory->parent);
     }
   }
@@ -301,6 +299,13 @@ void DirectoryListing::shrink() {
   buffer_.erase(0, position_);
   buffer_.shrink_to_fit();
   position_ = 0;
+}
+
+bool is_empty(int directory) {
+  const UniqueFd listed = reopen_directory(directory);
+  DirectoryListing listing;
+  DirectoryListing::Entry entry;
+  return !listing.next(listed.get(), entry);
 }
 
 bool is_directory_entry(int dirfd, const DirectoryListing::Entry& entry) {

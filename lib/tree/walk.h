@@ -14,7 +14,7 @@
 namespace fscryptctl {
 
 /// A directory that is being worked on. It is open until everything below it is done.
-struct TreeDirectory {
+struct TreeDirectory : std::enable_shared_from_this<TreeDirectory> {
   std::shared_ptr<TreeDirectory> parent;
   std::string name;  ///< in its parent; empty for the root
   UniqueFd source;
@@ -26,7 +26,7 @@ struct TreeDirectory {
   TreeDirectory() = default;
   TreeDirectory(const TreeDirectory&) = delete;
   TreeDirectory& operator=(const TreeDirectory&) = delete;
-  ~TreeDirectory();
+  virtual ~TreeDirectory();
 
   /// Relative to the root of the tree; "." for the root.
   [[nodiscard]] std::string path() const;
@@ -96,6 +96,9 @@ class DirectoryListing {
   std::string buffer_;
   std::size_t position_ = 0;
 };
+
+/// Looks without a change of the time of access.
+[[nodiscard]] bool is_empty(int directory);
 
 /// Whether the listing's type says that it is a directory, looking for itself where it says
 /// nothing.

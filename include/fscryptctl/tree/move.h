@@ -57,5 +57,7 @@ void move_tree(const MoveRequest& request, TreeProgress& progress, const Tick& t
 void finish_part(const MoveRequest& request, TreeProgress& progress, const Tick& tick);
 
 inline constexpr const char* kStash = "user.fscryptctl.directory";
+/// The same made by root: the owner of a tree can neither forge nor remove it.
+inline constexpr const char* kTrustedStash = "trusted.fscryptctl.directory";
 
 }  // namespace fscryptctl

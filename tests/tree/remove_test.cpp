@@ -1,0 +1,141 @@
+#include "fscryptctl/tree/remove.h"
+
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <string>
+
+#include "fscryptctl/base/error.h"
+#include "support/mounts.h"
+#include "support/other_process.h"
+#include "tree/sample_tree.h"
+#include "tree/snapshot.h"
+
+namespace fscryptctl::test {
+namespace {
+
+constexpr uid_t kAlice = 61001;
+
+bool exists(const std::string& path) {
+  struct stat status {};
+  return lstat(path.c_str(), &status) == 0;
+}
+
+FileTime later(int directory) {
+  const FileTime before = filesystem_now(directory);
+  FileTime now = before;
+  while (now == before) now = filesystem_now(directory);
+  return now;
+}
+
+std::string remove(const TreeFilesystem& filesystem, const std::string& name,
+                   std::optional<FileTime> since = std::nullopt) {
+  std::string text;
+  for (const auto& finding : remove_tree(filesystem.ext4().fd(), name, since, [] {})) {
+    text += finding.path + ": " + finding.what + '\n';
+  }
+  return text;
+}
+
+TEST_CASE("a tree is removed with all that is in it", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const unsigned seed = GENERATE(range(0U, 8U));
+  const std::string plain = filesystem.make_plain("plain");
+  make_sample_tree(plain, seed);
+  CHECK(remove(filesystem, "plain") == "");
+  CHECK_FALSE(exists(plain));
+  CHECK(remove(filesystem, "plain") == "");
+}
+
+TEST_CASE("a locked tree is removed", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string encrypted = filesystem.make_encrypted("encrypted");
+  REQUIRE(mkdir((encrypted + "/d").c_str(), 0500) == 0);
+  write_file(encrypted + "/d/file", "secret");
+  write_file(encrypted + "/" + std::string(200, 'n'), "secret");
+  REQUIRE(symlink("target", (encrypted + "/l").c_str()) == 0);
+  const FileTime since = later(filesystem.ext4().fd());
+  filesystem.remove_key(1);
+  REQUIRE_FALSE(exists(encrypted + "/d/file"));
+  SECTION("at once") { CHECK(remove(filesystem, "encrypted") == ""); }
+  SECTION("unless it was changed") { CHECK(remove(filesystem, "encrypted", since) == ""); }
+  CHECK_FALSE(exists(encrypted));
+}
+
+TEST_CASE("an owner removes what she may not write to", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string home = filesystem.make_plain("home");
+  REQUIRE(mkdir((home + "/tree").c_str(), 0755) == 0);
+  REQUIRE(mkdir((home + "/tree/d").c_str(), 0755) == 0);
+  write_file(home + "/tree/d/file", "x", 0000);
+  REQUIRE(chown((home + "/tree/d").c_str(), kAlice, kAlice) == 0);
+  REQUIRE(chown((home + "/tree").c_str(), kAlice, kAlice) == 0);
+  REQUIRE(chown(home.c_str(), kAlice, kAlice) == 0);
+  REQUIRE(chmod((home + "/tree/d").c_str(), 0000) == 0);
+  REQUIRE(chmod((home + "/tree").c_str(), 0555) == 0);
+  CHECK(run_as(kAlice, [&] {
+    const UniqueFd parent = open_directory(home);
+    return remove_tree(parent.get(), "tree", std::nullopt, [] {}).empty();
+  }));
+  CHECK_FALSE(exists(home + "/tree"));
+}
+
+TEST_CASE("what was changed meanwhile is not removed", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  for (const char* const name : {"/d", "/d/e", "/gone"}) {
+    REQUIRE(mkdir((plain + name).c_str(), 0755) == 0);
+  }
+  for (const char* const name : {"/d/e/changed", "/d/e/old", "/open", "/gone/old"}) {
+    write_file(plain + name, "contents");
+  }
+  // The first name that goes changes the time of the others.
+  for (const char* const name : {"/second", "/d/third", "/gone/fourth"}) {
+    REQUIRE(link((plain + "/gone/old").c_str(), (plain + name).c_str()) == 0);
+  }
+  const FileTime since = later(filesystem.ext4().fd());
+  write_file(plain + "/d/e/changed", "new");
+  UniqueFd writer(open((plain + "/open").c_str(), O_WRONLY));
+  CHECK(remove(filesystem, "plain", since).find("d/e/changed: changed\n") != std::string::npos);
+  CHECK(read_file(plain + "/d/e/changed") == "new");
+  CHECK(exists(plain + "/open"));
+  CHECK_FALSE(exists(plain + "/gone"));
+  CHECK_FALSE(exists(plain + "/second"));
+  CHECK_FALSE(exists(plain + "/d/third"));
+  CHECK_FALSE(exists(plain + "/d/e/old"));
+  CHECK(remove(filesystem, "plain", since) == "d/e/changed: changed\nopen: open for writing\n");
+  CHECK(remove(filesystem, "plain") == "");
+  CHECK_FALSE(exists(plain));
+}
+
+TEST_CASE("nothing behind a symlink or a mount is removed", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  const std::string outside = filesystem.make_plain("outside");
+  write_file(outside + "/kept", "x");
+  REQUIRE(symlink(outside.c_str(), (plain + "/link").c_str()) == 0);
+  REQUIRE(mkdir((plain + "/mount").c_str(), 0755) == 0);
+  REQUIRE(mount(outside.c_str(), (plain + "/mount").c_str(), nullptr, MS_BIND, nullptr) == 0);
+  try {
+    remove(filesystem, "plain");
+    FAIL("nothing was thrown");
+  } catch (const Error& error) {
+    CHECK(error.code() == Errc::files_in_use);
+    CHECK(error.path() == "mount");
+  }
+  REQUIRE(umount((plain + "/mount").c_str()) == 0);
+  CHECK(remove(filesystem, "plain") == "");
+  CHECK(exists(outside + "/kept"));
+}
+
+}  // namespace
+}  // namespace fscryptctl::test
