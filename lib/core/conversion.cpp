@@ -224,6 +224,8 @@ class Conversion {
     request_.planned(plan);
     if (std::optional<Error> error = refusal(plan)) throw Error(*error);
     if (!store_) store_.emplace(site_.filesystem().store_for_writing(user_));
+    site_.remove_strays(
+        [this](const OperationId& id) { return OperationStore(*store_).journal(id).has_value(); });
     Journal journal = new_journal(plan);
     if (encrypts()) {
       begin_encrypting(std::move(journal));
@@ -445,7 +447,8 @@ class Conversion {
     require_command(journal);
     require_same_options(journal);
     const bool has_work = site_.open_work(journal.operation);
-    if (!encrypts() && !has_work && site_.identity() == journal.replacement) {
+    if (!encrypts() && site_.identity() == journal.replacement && !proof_is_left(journal)) {
+      site_.remove_work();
       forget_decryption(journal);
       return Found::done;
     }
@@ -457,6 +460,7 @@ class Conversion {
           .with_path(site_.path());
     }
     const bool exchanged = site_.identity() == journal.replacement;
+    if (journal.state != State::removing && journal.previous) unlock_again(*journal.previous);
     if (exchanged) {
       mark_exchanged();
     } else if (journal.state == State::copying) {
@@ -468,6 +472,23 @@ class Conversion {
     }
     if (!exchanged) open_up_original();
     return Found::unfinished;
+  }
+
+  /// True while something is left that is encrypted with the policy that goes, so that the journal
+  /// can be proven.
+  [[nodiscard]] bool proof_is_left(const Journal& journal) const {
+    if (site_.work() < 0) return false;
+    if (site_.open_tree()) return true;
+    const std::optional<KernelPolicy> policy = policy_of_journal_key();
+    return policy && journal.previous && policy->key == KeySpecifier(*journal.previous);
+  }
+
+  [[nodiscard]] std::optional<KernelPolicy> policy_of_journal_key() const {
+    const UniqueFd file(::openat(site_.work(), ConversionSite::kJournalKey,
+                                 O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    // Locked, it does not tell; what it is encrypted with is asked again once it is not.
+    if (!file) return std::nullopt;
+    return context_.kernel.get_policy(file.get());
   }
 
   /// It was cut off at the very end. With the original gone, nothing proves the journal any more,
@@ -534,15 +555,13 @@ class Conversion {
     operation_.emplace(*store_, journal, std::move(key));
   }
 
-  /// It is on whichever of the two is the original.
+  /// It is on whichever of the two is the original, or else, at the very end, on the journal's key.
   [[nodiscard]] KernelPolicy policy_that_goes(const Journal& journal) const {
     std::optional<KernelPolicy> policy;
     if (site_.identity() == journal.original) policy = site_.policy(context_);
-    if (!policy) {
-      const UniqueFd file(::openat(site_.work(), ConversionSite::kTree,
-                                   O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-      if (file) policy = context_.kernel.get_policy(file.get());
-    }
+    const UniqueFd tree = policy ? UniqueFd() : site_.open_tree();
+    if (tree) policy = context_.kernel.get_policy(tree.get());
+    if (!policy && !tree) policy = policy_of_journal_key();
     if (policy) return *policy;
     throw Error(Errc::corrupt_metadata, "nothing is left of the encrypted original")
         .with_path(site_.path());

@@ -18,6 +18,8 @@ namespace {
 
 constexpr mode_t kWorkMode = 0700;
 constexpr std::size_t kMaxWorkEntries = 4096;
+constexpr std::size_t kMaxNames = 65536;
+constexpr std::string_view kWorkPrefix = ".fscryptctl-";
 
 Error not_the_directory(const std::string& path) {
   return Error(Errc::files_in_use, printable(path) + " was renamed or replaced just now")
@@ -116,7 +118,7 @@ void ConversionSite::lock() {
 bool ConversionSite::open_work(const OperationId& operation) {
   // A second look would find its own lock in the way.
   if (work_) return true;
-  work_name_ = ".fscryptctl-" + operation.hex();
+  work_name_ = std::string(kWorkPrefix) + operation.hex();
   std::optional<UniqueFd> found = open_directory_beneath(parent_.get(), work_name_);
   if (!found) return false;
   const FileInfo info = file_info(found->get());
@@ -177,6 +179,21 @@ void ConversionSite::remove_work() {
   }
   sync_file(parent_.get(), "cannot write the directory above " + printable(path_));
   work_.reset();
+}
+
+void ConversionSite::remove_strays(const std::function<bool(const OperationId&)>& is_known) const {
+  for (const std::string& name : directory_names(parent_.get(), kMaxNames).names) {
+    if (!name.starts_with(kWorkPrefix)) continue;
+    const auto id = OperationId::from_hex(std::string_view(name).substr(kWorkPrefix.size()));
+    const std::optional<FileInfo> entry = id ? entry_info(parent_.get(), name) : std::nullopt;
+    if (!entry || !S_ISDIR(entry->mode) || entry->uid != ::geteuid() || is_known(*id)) continue;
+    const std::optional<UniqueFd> work = open_directory_beneath(parent_.get(), name);
+    if (!work || ::flock(work->get(), LOCK_EX | LOCK_NB) != 0) continue;
+    const std::vector<std::string> found = directory_names(work->get(), 2).names;
+    if (found.size() > 1 || (found.size() == 1 && found.front() != kJournalKey)) continue;
+    if (!found.empty()) ::unlinkat(work->get(), kJournalKey, 0);
+    ::unlinkat(parent_.get(), name.c_str(), AT_REMOVEDIR);
+  }
 }
 
 UniqueFd ConversionSite::open_tree() const {

@@ -11,7 +11,7 @@ from conversions import Conversion
 from faults import CHANGING, FaultInjector, check_each, sample
 
 STEPS = (*CHANGING, "linkat", "symlinkat", "ftruncate", "syncfs", "sync_file_range")
-MOST_OF_ONE_CALL = 25
+MOST_OF_ONE_CALL = 8
 
 COMMANDS = pytest.mark.parametrize("command", ["convert", "reencrypt", "decrypt"])
 STRATEGIES = pytest.mark.parametrize("low_space", [False, True], ids=["copy", "low-space"])

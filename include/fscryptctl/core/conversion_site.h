@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -50,6 +51,10 @@ class ConversionSite {
   [[nodiscard]] std::string work_path() const;
   /// Removes it with everything but `tree`, which must be gone. Durable.
   void remove_work();
+
+  /// Removes work directories of the caller's in which nothing was done yet, except those that
+  /// `is_known`: what was cut off before it had a journal. Never throws for what it cannot remove.
+  void remove_strays(const std::function<bool(const OperationId&)>& is_known) const;
 
   /// Opens `tree`; an empty descriptor if there is none.
   [[nodiscard]] UniqueFd open_tree() const;
