@@ -1,6 +1,5 @@
 #include "progress_display.h"
 
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,6 +9,7 @@
 #include <cstdio>
 
 #include "fscryptctl/base/amount.h"
+#include "fscryptctl/base/terminal_size.h"
 
 namespace fscryptctl {
 namespace {
@@ -23,13 +23,6 @@ constexpr double kSettled = 1.0;
 /// What goes wrong on standard error cannot be told anywhere.
 void to_standard_error(const std::string& text) {
   static_cast<void>(!::write(STDERR_FILENO, text.data(), text.size()));
-}
-
-std::size_t terminal_width() {
-  constexpr std::size_t kUsual = 80;
-  winsize size{};
-  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return kUsual;
-  return size.ws_col;
 }
 
 double share_done(const ConversionProgress& progress) {
@@ -86,7 +79,7 @@ void ProgressDisplay::show(const ConversionProgress& progress) {
   }
   const double seconds = std::chrono::duration<double>(now - phase_start_).count();
   std::string text = line(progress, seconds);
-  text.resize(std::min(text.size(), terminal_width() - 1));
+  text.resize(std::min(text.size(), terminal_columns(STDERR_FILENO) - 1));
   to_standard_error("\r" + text + "\033[K");
   drawn_ = true;
 }

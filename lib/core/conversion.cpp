@@ -1,15 +1,12 @@
 #include "fscryptctl/core/conversion.h"
 
 #include <fcntl.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <limits>
 
 #include "conversion_operation.h"
 #include "fscryptctl/base/error.h"
@@ -23,6 +20,7 @@
 #include "fscryptctl/tree/copy.h"
 #include "fscryptctl/tree/move.h"
 #include "fscryptctl/tree/remove.h"
+#include "fscryptctl/tree/trim.h"
 
 namespace fscryptctl {
 namespace {
@@ -863,15 +861,14 @@ class Conversion {
     return unused;
   }
 
+  /// The work is done; what the disk cannot do is no failure of it.
   void trim() {
-    fstrim_range range{};
-    range.len = std::numeric_limits<std::uint64_t>::max();
-    if (::ioctl(site_.filesystem().fd(), FITRIM, &range) == 0) {
+    try {
+      trim_filesystem(site_.filesystem().fd());
       result_.trimmed = true;
-      return;
+    } catch (const Error& error) {
+      request_.note(error.what());
     }
-    request_.note("the freed blocks could not be trimmed: " +
-                  std::string(system_error(errno, "FITRIM").what()));
   }
 
   void lock_again(const KeyIdentifier& key) {

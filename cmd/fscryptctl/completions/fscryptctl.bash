@@ -116,6 +116,9 @@ _fscryptctl() {
       'backup') _fscryptctl_words --output "${everywhere[@]}" ;;
       'check') _fscryptctl_words --repair "${everywhere[@]}" ;;
       'restore') _fscryptctl_words --dry-run --replace --mount "${everywhere[@]}" ;;
+      'convert') _fscryptctl_words --low-space --no-verify --trim --dry-run --status --cancel --ensure --source --name --protector --policy --contents --filenames --padding --data-unit-size --direct-key --iv-ino-lblk-64 --iv-ino-lblk-32 --mode --no-unlock --passphrase-file --key-file --key-format --recovery-key-file --new-passphrase-file --new-key-file --recovery-key-output --no-recovery-key --mount --kdf-limit "${everywhere[@]}" ;;
+      'reencrypt') _fscryptctl_words --low-space --no-verify --trim --dry-run --status --cancel --ensure --source --name --protector --policy --contents --filenames --padding --data-unit-size --direct-key --iv-ino-lblk-64 --iv-ino-lblk-32 --mode --no-unlock --passphrase-file --key-file --key-format --recovery-key-file --new-passphrase-file --new-key-file --recovery-key-output --no-recovery-key --mount --kdf-limit "${everywhere[@]}" ;;
+      'decrypt') _fscryptctl_words --low-space --no-verify --trim --dry-run --status --cancel --passphrase-file --key-file --key-format --recovery-key-file --mount --kdf-limit "${everywhere[@]}" ;;
       'import google-fscrypt') _fscryptctl_words --dry-run --update "${everywhere[@]}" ;;
       'import systemd-homed') _fscryptctl_words --name --passphrase-file "${everywhere[@]}" ;;
       'add_key') _fscryptctl_words --hw-wrapped-key -h --help -v --version ;;
@@ -128,7 +131,7 @@ _fscryptctl() {
       'prepare_hw_wrapped_key') _fscryptctl_words -h --help -v --version ;;
     esac
   elif [[ -z $command ]]; then
-    _fscryptctl_words setup encrypt unlock lock purge list status change-passphrase protector policy recovery share accept backup check restore import add_key remove_key key_status get_policy set_policy import_hw_wrapped_key generate_hw_wrapped_key prepare_hw_wrapped_key
+    _fscryptctl_words setup encrypt unlock lock purge list status change-passphrase protector policy recovery share accept backup check restore convert reencrypt decrypt import add_key remove_key key_status get_policy set_policy import_hw_wrapped_key generate_hw_wrapped_key prepare_hw_wrapped_key
   elif [[ -n $family ]]; then
     case $command in
       'protector') _fscryptctl_words list show create verify rename change-kdf rotate remove ;;
@@ -156,6 +159,9 @@ _fscryptctl() {
       'backup 0') _fscryptctl_files default ;;
       'check 0') _fscryptctl_files dirnames ;;
       'restore 0') _fscryptctl_files default ;;
+      'convert 0') _fscryptctl_files dirnames ;;
+      'reencrypt 0') _fscryptctl_files dirnames ;;
+      'decrypt 0') _fscryptctl_files dirnames ;;
       'import google-fscrypt 0') _fscryptctl_files dirnames ;;
       'import systemd-homed 0') _fscryptctl_files dirnames ;;
       'add_key 0') _fscryptctl_files dirnames ;;
