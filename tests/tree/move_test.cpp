@@ -2,12 +2,20 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <chrono>
+#include <csignal>
+#include <functional>
 #include <optional>
+#include <random>
 #include <string>
+#include <thread>
 
 #include "fscryptctl/base/error.h"
 #include "tree/sample_tree.h"
@@ -135,6 +143,223 @@ TEST_CASE("a move that was interrupted anywhere is taken back", "[tree]") {
     REQUIRE(first_difference(before, snapshot(trees.plain)) == "");
     REQUIRE(entries(trees.encrypted) == 0);
   }
+}
+
+/// Fills the filesystem but for so much.
+void leave_free(const TreeFilesystem& filesystem, std::uint64_t bytes) {
+  const std::string filler = filesystem.path("filler");
+  struct statvfs space {};
+  REQUIRE(syncfs(filesystem.ext4().fd()) == 0);
+  REQUIRE(statvfs(filesystem.ext4().path().c_str(), &space) == 0);
+  const std::uint64_t free = std::uint64_t{space.f_bavail} * space.f_frsize;
+  REQUIRE(free > bytes);
+  const UniqueFd file(open(filler.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+  REQUIRE(fallocate(file.get(), 0, 0, static_cast<off_t>(free - bytes)) == 0);
+}
+
+std::string random_bytes(std::size_t size, unsigned seed) {
+  std::mt19937 random(seed);
+  std::string bytes(size, '\0');
+  for (char& byte : bytes) byte = static_cast<char>(random());
+  return bytes;
+}
+
+/// A large file with all attributes and holes, and small ones beside it.
+void make_large_file(const Trees& trees) {
+  const std::string directory = trees.plain + "/directory";
+  const std::string large = directory + "/large";
+  REQUIRE(mkdir(directory.c_str(), 0755) == 0);
+  write_file(directory + "/small", "small");
+  write_file(large, random_bytes(5000000, 1));
+  const UniqueFd file(open(large.c_str(), O_RDWR | O_CLOEXEC));
+  REQUIRE(ftruncate(file.get(), 9000000) == 0);
+  REQUIRE(pwrite(file.get(), "end", 3, 8900000) == 3);
+  REQUIRE(chown(large.c_str(), 61001, 61002) == 0);
+  REQUIRE(chmod(large.c_str(), 04551) == 0);
+  set_xattr(large, "security.capability", capability_value());
+  set_xattr(large, "user.note", "kept");
+  set_times(large, 1000, 2000);
+  set_flags(large, FS_IMMUTABLE_FL | FS_NODUMP_FL);
+  set_times(directory, 3000, 4000);
+}
+
+TEST_CASE("a file larger than the free space is moved in parts", "[tree]") {
+  if (!can_mount()) return;
+  Trees trees;
+  make_large_file(trees);
+  const Snapshot before = snapshot(trees.plain);
+  leave_free(trees.filesystem, 3 << 20);
+  SECTION("in one go") {
+    trees.forward();
+    CHECK(trees.journaled > 5);
+  }
+  SECTION("interrupted anywhere") {
+    int interruptions = 0;
+    int journaled = 0;
+    for (int calls = 0; was_interrupted([&] { trees.forward(stop_after(calls)); }); ++calls) {
+      ++interruptions;
+      journaled += trees.part ? 1 : 0;
+    }
+    CHECK(interruptions > 5);
+    CHECK(journaled > 2);
+  }
+  CHECK(trees.part == std::nullopt);
+  CHECK(first_difference(before, snapshot(trees.encrypted)) == "");
+  CHECK(entries(trees.plain) == 0);
+  CHECK(entries(trees.work) == 1);
+}
+
+TEST_CASE("a move in parts that was interrupted anywhere is taken back", "[tree]") {
+  if (!can_mount()) return;
+  Trees trees;
+  make_large_file(trees);
+  const Snapshot before = snapshot(trees.plain);
+  leave_free(trees.filesystem, 3 << 20);
+  bool interrupted = true;
+  for (int calls = 0; interrupted; calls += 2) {
+    CAPTURE(calls);
+    interrupted = was_interrupted([&] { trees.forward(stop_after(calls)); });
+    trees.backward();
+    REQUIRE(first_difference(before, snapshot(trees.plain)) == "");
+    REQUIRE(entries(trees.encrypted) == 0);
+  }
+}
+
+TEST_CASE("a file in parts that somebody wrote to stays as it is", "[tree]") {
+  if (!can_mount()) return;
+  Trees trees;
+  make_large_file(trees);
+  leave_free(trees.filesystem, 3 << 20);
+  int calls = 0;
+  do {
+    REQUIRE(was_interrupted([&] { trees.forward(stop_after(calls++)); }));
+  } while (trees.journaled < 3);
+  const std::string source = trees.work + '/' + kPartSource;
+  {
+    const UniqueFd file(open(source.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+    REQUIRE(write(file.get(), "more", 4) == 4);
+  }
+  const std::string contents = read_file(source);
+  try {
+    trees.forward();
+    FAIL("nothing was thrown");
+  } catch (const Error& error) {
+    CHECK(error.code() == Errc::conflict);
+  }
+  CHECK(read_file(source) == contents);
+}
+
+TEST_CASE("a file with several names larger than the free space stays", "[tree]") {
+  if (!can_mount()) return;
+  Trees trees;
+  write_file(trees.plain + "/one", random_bytes(6000000, 2));
+  REQUIRE(link((trees.plain + "/one").c_str(), (trees.plain + "/two").c_str()) == 0);
+  const Snapshot before = snapshot(trees.plain);
+  leave_free(trees.filesystem, 3 << 20);
+  try {
+    trees.forward();
+    FAIL("nothing was thrown");
+  } catch (const Error& error) {
+    CHECK(error.code() == Errc::no_space);
+    CHECK(error.path().size() == 3);
+  }
+  trees.backward();
+  CHECK(first_difference(before, snapshot(trees.plain)) == "");
+}
+
+TEST_CASE("what somebody has open stays, and goes with the next run", "[tree]") {
+  if (!can_mount()) return;
+  Trees trees;
+  REQUIRE(mkdir((trees.plain + "/d").c_str(), 0755) == 0);
+  for (const char* const name : {"/d/open", "/d/closed", "/mapped"}) {
+    write_file(trees.plain + name, name);
+  }
+  UniqueFd reader(open((trees.plain + "/d/open").c_str(), O_RDONLY | O_CLOEXEC));
+  const int flags = GENERATE(O_RDONLY, O_RDWR);
+  UniqueFd mapped(open((trees.plain + "/mapped").c_str(), flags | O_CLOEXEC));
+  void* const memory =
+      mmap(nullptr, 4096, PROT_READ, flags == O_RDWR ? MAP_SHARED : MAP_PRIVATE, mapped.get(), 0);
+  REQUIRE(memory != MAP_FAILED);
+  mapped.reset();
+  const Snapshot before = snapshot(trees.plain);
+  const auto check_in_use = [&] {
+    try {
+      trees.forward();
+      FAIL("nothing was thrown");
+    } catch (const Error& error) {
+      CHECK(error.code() == Errc::files_in_use);
+      CHECK((error.path() == "d/open" || error.path() == "mapped"));
+    }
+  };
+  check_in_use();
+  CHECK(access((trees.plain + "/d/open").c_str(), F_OK) == 0);
+  CHECK(access((trees.encrypted + "/d/closed").c_str(), F_OK) == 0);
+  reader.reset();
+  check_in_use();
+  munmap(memory, 4096);
+  trees.forward();
+  CHECK(first_difference(before, snapshot(trees.encrypted)) == "");
+}
+
+TEST_CASE("something else in the place of the destination is no file of the tree", "[tree]") {
+  if (!can_mount()) return;
+  Trees trees;
+  write_file(trees.plain + "/name", "ours");
+  SECTION("a file") { write_file(trees.encrypted + "/name", "else"); }
+  SECTION("a larger file") { write_file(trees.encrypted + "/name", "something else"); }
+  SECTION("a directory") { REQUIRE(mkdir((trees.encrypted + "/name").c_str(), 0755) == 0); }
+  SECTION("a link") { REQUIRE(symlink("x", (trees.encrypted + "/name").c_str()) == 0); }
+  try {
+    trees.forward();
+    FAIL("nothing was thrown");
+  } catch (const Error& error) {
+    CHECK(error.code() == Errc::conflict);
+    CHECK(error.path() == "name");
+  }
+  CHECK(read_file(trees.plain + "/name") == "ours");
+}
+
+/// Like a power cut for the process: nothing of it is told.
+bool killed_during(const std::function<void()>& work, std::chrono::microseconds after) {
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    try {
+      work();
+      _exit(0);
+    } catch (...) {
+      _exit(1);
+    }
+  }
+  std::this_thread::sleep_for(after);
+  kill(child, SIGKILL);
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  if (WIFSIGNALED(status)) return true;
+  REQUIRE(WEXITSTATUS(status) == 0);
+  return false;
+}
+
+TEST_CASE("a move that was killed at any moment is finished or taken back", "[tree]") {
+  if (!can_mount()) return;
+  Trees trees;
+  const unsigned seed = GENERATE(range(0U, 5U));
+  CAPTURE(seed);
+  make_sample_tree(trees.plain, seed);
+  const Snapshot before = snapshot(trees.plain);
+  int kills = 0;
+  for (int delay = 0; killed_during([&] { trees.forward(); }, std::chrono::microseconds(delay));
+       delay += 700) {
+    ++kills;
+    if (kills % 2 == 0) continue;
+    CAPTURE(delay);
+    trees.backward();
+    REQUIRE(first_difference(before, snapshot(trees.plain)) == "");
+    REQUIRE(entries(trees.encrypted) == 0);
+  }
+  CHECK(kills > 3);
+  CHECK(first_difference(before, snapshot(trees.encrypted)) == "");
+  CHECK(entries(trees.plain) == 0);
 }
 
 }  // namespace
