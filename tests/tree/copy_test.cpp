@@ -113,6 +113,27 @@ TEST_CASE("a full disk ends a copy, and nothing is lost", "[tree]") {
   CHECK(first_difference(before, snapshot(plain)) == "");
 }
 
+TEST_CASE("a file that several threads copy is whole, with its holes", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  const std::string encrypted = filesystem.make_encrypted("encrypted");
+  constexpr off_t kMebibyte = off_t{1} << 20;
+  constexpr off_t kSize = 100 * kMebibyte + 12345;
+  const UniqueFd file(open((plain + "/large").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  REQUIRE(ftruncate(file.get(), kSize) == 0);
+  for (const off_t at :
+       {off_t{0}, 8 * kMebibyte - 5, 23 * kMebibyte, 55 * kMebibyte + 1, 64 * kMebibyte - 300000}) {
+    const std::string data(500000, static_cast<char>('a' + at % 26));
+    REQUIRE(pwrite(file.get(), data.data(), data.size(), at) == ssize_t{500000});
+  }
+  const bool data_at_end = GENERATE(false, true);
+  if (data_at_end) REQUIRE(pwrite(file.get(), "end", 3, kSize - 3) == 3);
+  const Snapshot before = snapshot(plain);
+  copy(plain, encrypted);
+  CHECK(first_difference(before, snapshot(encrypted)) == "");
+}
+
 TEST_CASE("an ordinary user copies what she may not write to", "[tree]") {
   if (!can_mount()) return;
   TreeFilesystem filesystem;
