@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -18,6 +19,7 @@
 #include <thread>
 
 #include "fscryptctl/base/error.h"
+#include "support/other_process.h"
 #include "tree/sample_tree.h"
 #include "tree/snapshot.h"
 
@@ -136,7 +138,7 @@ TEST_CASE("a move that was interrupted anywhere is taken back", "[tree]") {
   make_sample_tree(trees.plain, seed);
   const Snapshot before = snapshot(trees.plain);
   bool interrupted = true;
-  for (int calls = 1; interrupted; calls += 5) {
+  for (int calls = 1; interrupted; calls += 17) {
     CAPTURE(calls);
     interrupted = was_interrupted([&] { trees.forward(stop_after(calls)); });
     for (int back = calls; was_interrupted([&] { trees.backward(stop_after(back)); });) ++back;
@@ -216,7 +218,7 @@ TEST_CASE("a move in parts that was interrupted anywhere is taken back", "[tree]
   const Snapshot before = snapshot(trees.plain);
   leave_free(trees.filesystem, 3 << 20);
   bool interrupted = true;
-  for (int calls = 0; interrupted; calls += 2) {
+  for (int calls = 0; interrupted; calls += 4) {
     CAPTURE(calls);
     interrupted = was_interrupted([&] { trees.forward(stop_after(calls)); });
     trees.backward();
@@ -349,7 +351,7 @@ TEST_CASE("a move that was killed at any moment is finished or taken back", "[tr
   const Snapshot before = snapshot(trees.plain);
   int kills = 0;
   for (int delay = 0; killed_during([&] { trees.forward(); }, std::chrono::microseconds(delay));
-       delay += 700) {
+       delay += 1300) {
     ++kills;
     if (kills % 2 == 0) continue;
     CAPTURE(delay);
@@ -360,6 +362,111 @@ TEST_CASE("a move that was killed at any moment is finished or taken back", "[tr
   CHECK(kills > 3);
   CHECK(first_difference(before, snapshot(trees.encrypted)) == "");
   CHECK(entries(trees.plain) == 0);
+}
+
+/// Nothing that is not on the disk yet comes there, and everything fails.
+void cut_power(const TreeFilesystem& filesystem) {
+  constexpr unsigned long kShutdown = 0x8004587d;  // EXT4_IOC_SHUTDOWN
+  const std::uint32_t without_journal = 2;
+  REQUIRE(ioctl(filesystem.ext4().fd(), kShutdown, &without_journal) == 0);
+}
+
+TEST_CASE("a move that ended with a power cut is finished or taken back", "[tree]") {
+  if (!can_mount()) return;
+  const bool large = GENERATE(false, true);
+  const bool back = GENERATE(false, true);
+  CAPTURE(large, back);
+  bool cut = true;
+  int cuts = 0;
+  for (int calls = 0; cut; calls += large ? 13 : 29) {
+    CAPTURE(calls);
+    Trees trees;
+    if (large) {
+      make_large_file(trees);
+      leave_free(trees.filesystem, 3 << 20);
+    } else {
+      make_sample_tree(trees.plain, 0);
+    }
+    REQUIRE(syncfs(trees.filesystem.ext4().fd()) == 0);
+    const Snapshot before = snapshot(trees.plain);
+    cut = false;
+    try {
+      trees.forward([&, left = calls]() mutable {
+        if (left-- != 0) return;
+        cut = true;
+        cut_power(trees.filesystem);
+      });
+    } catch (const Error& error) {
+      REQUIRE(cut);
+    }
+    if (!cut) break;
+    ++cuts;
+    trees.filesystem.ext4().remount();
+    trees.filesystem.add_key(1);
+    if (back) {
+      trees.backward();
+      REQUIRE(first_difference(before, snapshot(trees.plain)) == "");
+      REQUIRE(entries(trees.encrypted) == 0);
+    } else {
+      trees.forward();
+      REQUIRE(first_difference(before, snapshot(trees.encrypted)) == "");
+      REQUIRE(entries(trees.plain) == 0);
+    }
+  }
+  CHECK(cuts > 3);
+}
+
+TEST_CASE("an ordinary user moves a tree and takes it back", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  constexpr uid_t kAlice = 61001;
+  const std::string home = filesystem.make_plain("home");
+  for (const char* const name : {"/plain", "/plain/d", "/other", "/work"}) {
+    REQUIRE(mkdir((home + name).c_str(), 0700) == 0);
+  }
+  write_file(home + "/plain/d/file", "contents");
+  set_xattr(home + "/plain/d/file", "user.note", "kept");
+  set_times(home + "/plain/d/file", 1000, 2000);
+  REQUIRE(link((home + "/plain/d/file").c_str(), (home + "/plain/second").c_str()) == 0);
+  REQUIRE(symlink("target", (home + "/plain/d/link").c_str()) == 0);
+  REQUIRE(mkfifo((home + "/plain/d/fifo").c_str(), 0600) == 0);
+  for (const char* const name : {"/plain/d/file", "/plain/d/link", "/plain/d/fifo", "/plain/d",
+                                 "/plain", "/other", "/work", ""}) {
+    REQUIRE(lchown((home + name).c_str(), kAlice, kAlice) == 0);
+  }
+  REQUIRE(chmod((home + "/plain/d/file").c_str(), 0444) == 0);
+  REQUIRE(chmod((home + "/plain/d").c_str(), 0555) == 0);
+  set_xattr(home + "/plain/d", "user.note", "kept");
+  set_times(home + "/plain/d", 3000, 4000);
+  set_times(home + "/plain", 5000, 6000);
+  const Snapshot before = snapshot(home + "/plain");
+  const auto move = [&](const std::string& source, const std::string& destination,
+                        const Tick& tick) {
+    return run_as(kAlice, [&] {
+      const UniqueFd from = open_directory(home + source);
+      const UniqueFd to = open_directory(home + destination);
+      const UniqueFd work = open_directory(home + "/work");
+      TreeProgress progress;
+      try {
+        move_tree({.source = from.get(),
+                   .destination = to.get(),
+                   .work = work.get(),
+                   .journal = [](const auto&) {},
+                   .resumed = std::nullopt},
+                  progress, tick);
+      } catch (const Error& error) {
+        return error.code() == Errc::interrupted;
+      }
+      return true;
+    });
+  };
+  const int calls = GENERATE(range(0, 20));
+  CAPTURE(calls);
+  REQUIRE(move("/plain", "/other", stop_after(calls)));
+  REQUIRE(move("/other", "/plain", {}));
+  REQUIRE(first_difference(before, snapshot(home + "/plain")) == "");
+  REQUIRE(move("/plain", "/other", {}));
+  REQUIRE(first_difference(before, snapshot(home + "/other")) == "");
 }
 
 }  // namespace
