@@ -116,7 +116,8 @@ std::string read_link(int path_fd, const EntryStatus& status) {
   const ssize_t length = readlinkat(path_fd, "", target.data(), target.size());
   if (length < 0) throw system_error(errno, "cannot read the symbolic link");
   target.resize(static_cast<std::size_t>(length));
-  // There is no way to read it that leaves the time of access alone.
+  // There is no way to read it that leaves the time of access alone; who is killed right here has
+  // changed that.
   if (entry_status(path_fd).accessed != status.accessed) {
     const std::array<timespec, 2> times = {to_timespec(status.accessed), timespec{0, UTIME_OMIT}};
     utimensat(AT_FDCWD, descriptor_path(path_fd).c_str(), times.data(), 0);

@@ -342,13 +342,23 @@ bool killed_during(const std::function<void()>& work, std::chrono::microseconds 
   return false;
 }
 
+/// There is no way to read a symlink without an access, only to put the time back afterwards.
+Snapshot without_link_access(Snapshot snapshot) {
+  for (auto& [path, text] : snapshot) {
+    if (!text.starts_with("mode 12")) continue;
+    const std::size_t begin = text.find(" accessed ");
+    text.erase(begin, text.find(" modified ") - begin);
+  }
+  return snapshot;
+}
+
 TEST_CASE("a move that was killed at any moment is finished or taken back", "[tree]") {
   if (!can_mount()) return;
   Trees trees;
   const unsigned seed = GENERATE(range(0U, 5U));
   CAPTURE(seed);
   make_sample_tree(trees.plain, seed);
-  const Snapshot before = snapshot(trees.plain);
+  const Snapshot before = without_link_access(snapshot(trees.plain));
   int kills = 0;
   for (int delay = 0; killed_during([&] { trees.forward(); }, std::chrono::microseconds(delay));
        delay += 1300) {
@@ -356,19 +366,20 @@ TEST_CASE("a move that was killed at any moment is finished or taken back", "[tr
     if (kills % 2 == 0) continue;
     CAPTURE(delay);
     trees.backward();
-    REQUIRE(first_difference(before, snapshot(trees.plain)) == "");
+    REQUIRE(first_difference(before, without_link_access(snapshot(trees.plain))) == "");
     REQUIRE(entries(trees.encrypted) == 0);
   }
   CHECK(kills > 3);
-  CHECK(first_difference(before, snapshot(trees.encrypted)) == "");
+  CHECK(first_difference(before, without_link_access(snapshot(trees.encrypted))) == "");
   CHECK(entries(trees.plain) == 0);
 }
 
-/// Nothing that is not on the disk yet comes there, and everything fails.
-void cut_power(const TreeFilesystem& filesystem) {
+/// Nothing that is not on the disk yet comes there, but for what the journal already has if
+/// `with_journal`, and everything fails.
+void cut_power(const TreeFilesystem& filesystem, bool with_journal) {
   constexpr unsigned long kShutdown = 0x8004587d;  // EXT4_IOC_SHUTDOWN
-  const std::uint32_t without_journal = 2;
-  REQUIRE(ioctl(filesystem.ext4().fd(), kShutdown, &without_journal) == 0);
+  const std::uint32_t how = with_journal ? 1 : 2;
+  REQUIRE(ioctl(filesystem.ext4().fd(), kShutdown, &how) == 0);
 }
 
 TEST_CASE("a move that ended with a power cut is finished or taken back", "[tree]") {
@@ -378,7 +389,7 @@ TEST_CASE("a move that ended with a power cut is finished or taken back", "[tree
   CAPTURE(large, back);
   bool cut = true;
   int cuts = 0;
-  for (int calls = 0; cut; calls += large ? 13 : 29) {
+  for (int calls = 0; cut; calls += large ? 9 : 29) {
     CAPTURE(calls);
     Trees trees;
     if (large) {
@@ -394,7 +405,7 @@ TEST_CASE("a move that ended with a power cut is finished or taken back", "[tree
       trees.forward([&, left = calls]() mutable {
         if (left-- != 0) return;
         cut = true;
-        cut_power(trees.filesystem);
+        cut_power(trees.filesystem, cuts % 2 == 0);
       });
     } catch (const Error& error) {
       REQUIRE(cut);
