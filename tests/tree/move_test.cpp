@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <chrono>
 #include <csignal>
@@ -17,6 +18,7 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "fscryptctl/base/error.h"
 #include "support/other_process.h"
@@ -301,6 +303,42 @@ TEST_CASE("what somebody has open stays, and goes with the next run", "[tree]") 
   munmap(memory, 4096);
   trees.forward();
   CHECK(first_difference(before, snapshot(trees.encrypted)) == "");
+}
+
+TEST_CASE("nothing is lost of what somebody writes while files move", "[tree]") {
+  if (!can_mount()) return;
+  Trees trees;
+  constexpr int kFiles = 400;
+  for (int i = 0; i < kFiles; ++i) write_file(trees.plain + '/' + std::to_string(i), "x");
+  std::vector<std::string> expected(kFiles, "x");
+  std::atomic<bool> ended{false};
+  std::thread writer([&] {
+    for (unsigned i = 0; !ended; i = (i + 7) % kFiles) {
+      const std::string path = trees.plain + '/' + std::to_string(i);
+      const UniqueFd file(open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+      if (file && write(file.get(), "+", 1) == 1) expected[i] += '+';
+    }
+  });
+  int in_use = 0;
+  for (bool moved = false; !moved;) {
+    try {
+      trees.forward();
+      moved = true;
+    } catch (const Error& error) {
+      CHECK(error.code() == Errc::files_in_use);
+      if (++in_use > 1000) break;
+    }
+  }
+  ended = true;
+  writer.join();
+  CHECK(in_use > 0);
+  int longer = 0;
+  for (int i = 0; i < kFiles; ++i) {
+    const auto& lines = expected[static_cast<std::size_t>(i)];
+    CHECK(read_file(trees.encrypted + '/' + std::to_string(i)) == lines);
+    longer += lines.size() > 1 ? 1 : 0;
+  }
+  CHECK(longer > 0);
 }
 
 TEST_CASE("something else in the place of the destination is no file of the tree", "[tree]") {
