@@ -150,7 +150,10 @@ bool set_xattrs(const Xattrs& xattrs, const XattrList& current, const XattrList&
   for (const auto& [name, value] : current) {
     if (find(wanted, name) == nullptr) xattrs.remove(name);
   }
-  for (const auto& [name, value] : wanted) {
+  // From the last to the first, so that "user." comes before the ACL in "system.", which may take
+  // the permission for it.
+  for (auto next = wanted.rbegin(); next != wanted.rend(); ++next) {
+    const auto& [name, value] = *next;
     const std::string* const old = find(current, name);
     if (old == nullptr || *old != value) xattrs.set(name, value);
   }

@@ -180,8 +180,8 @@ class Comparison final : public TreeVisitor {
     if (status.size != found.size) return "size";
     const UniqueFd original = open_file(source);
     const UniqueFd copy = open_file(there);
-    const auto what = difference(read_attributes(original.get(), status),
-                                 read_attributes(copy.get(), found), false);
+    auto what = difference(read_attributes(original.get(), status),
+                           read_attributes(copy.get(), found), false);
     if (what) return what;
     // What was written is asked of the disk.
     drop_cached(copy.get());

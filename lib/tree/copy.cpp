@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 #include <optional>
@@ -18,6 +19,10 @@
 namespace fscryptctl {
 namespace {
 
+/// Files from this size on are for several threads, in parts that the filesystem may well lay out
+/// apart from each other.
+constexpr std::uint64_t kLarge = std::uint64_t{32} << 20;
+constexpr std::uint64_t kPart = std::uint64_t{8} << 20;
 constexpr std::uint32_t kLockingFlags = FS_IMMUTABLE_FL | FS_APPEND_FL;
 
 class Copy final : public TreeVisitor {
@@ -162,8 +167,25 @@ class Copy final : public TreeVisitor {
     const UniqueFd made(openat(parent.destination.get(), name.c_str(), kFlags,
                                (status.mode & kSafe) | S_IRUSR | S_IWUSR));
     if (!made) throw system_error(errno, "cannot make the copy");
-    copy_contents(source, made.get(), {0, status.size}, progress_, interruption_);
+    if (status.size < kLarge) {
+      copy_contents(source, made.get(), {0, status.size}, progress_, interruption_);
+    } else {
+      copy_large_file(source, made.get(), status.size);
+    }
     apply_attributes(made.get(), attributes);
+  }
+
+  void copy_large_file(int source, int destination, std::uint64_t size) {
+    // No part may make it shorter than another has.
+    if (ftruncate(destination, static_cast<off_t>(size)) != 0) {
+      throw system_error(errno, "cannot write the copy");
+    }
+    const auto parts = static_cast<std::size_t>((size + kPart - 1) / kPart);
+    sharing().share(parts, [&](std::size_t part) {
+      const std::uint64_t begin = part * kPart;
+      const ByteRange range{begin, std::min(begin + kPart, size)};
+      copy_contents(source, destination, range, progress_, interruption_);
+    });
   }
 
   /// Whether the right file is there already; then it has the right attributes as well. Otherwise

@@ -124,7 +124,7 @@ std::string read_link(int path_fd, const EntryStatus& status) {
 void link_entry(int path_fd, int dirfd, const std::string& name) {
   const std::string source = descriptor_path(path_fd);
   if (linkat(AT_FDCWD, source.c_str(), dirfd, name.c_str(), AT_SYMLINK_FOLLOW) != 0) {
-    throw system_error(errno, "cannot give it a second name");
+    throw tree_error(errno, "cannot give it a second name");
   }
 }
 

@@ -38,7 +38,11 @@ InodeIdentity inode_identity(int fd) {
   InodeIdentity identity;
   identity.inode = entry_status(fd).inode;
   unsigned generation = 0;  // the kernel writes an int, whatever the number of the call says
-  if (ioctl(fd, FS_IOC_GETVERSION, &generation) == 0) identity.generation = generation;
+  if (ioctl(fd, FS_IOC_GETVERSION, &generation) == 0) {
+    identity.generation = generation;
+  } else if (errno != ENOTTY && errno != EOPNOTSUPP) {
+    throw system_error(errno, "cannot tell the generation of a file");
+  }
   return identity;
 }
 

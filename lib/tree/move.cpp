@@ -137,7 +137,8 @@ class Move final : public TreeVisitor {
 
  private:
   template <class Work>
-  static void about(const Item& item, const Work& work) {
+  void about(const Item& item, const Work& work) const {
+    interruption_.check();
     try {
       work();
     } catch (Error& error) {

@@ -56,13 +56,16 @@ auto about(const TreeDirectory& directory, const std::string& name, const Work& 
   }
 }
 
-class Walk {
+class Walk final : public WorkSharing {
  public:
   Walk(TreeVisitor& visitor, Interruption& interruption)
-      : visitor_(visitor), interruption_(interruption) {}
-  ~Walk() { end(); }
-  Walk(const Walk&) = delete;
-  Walk& operator=(const Walk&) = delete;
+      : visitor_(visitor), interruption_(interruption) {
+    visitor_.use(this);
+  }
+  ~Walk() override {
+    end();
+    visitor_.use(nullptr);
+  }
 
   void run(const DirectoryPtr& root, unsigned threads) {
     start(threads);
@@ -76,7 +79,26 @@ class Walk {
     if (error_) std::rethrow_exception(error_);
   }
 
+  void share(std::size_t count, const std::function<void(std::size_t)>& work) override {
+    Shared shared{.work = work, .count = count, .error = nullptr};
+    std::unique_lock lock(mutex_);
+    shared_.push_back(&shared);
+    changed_.notify_all();
+    while (shared.next < shared.count) take_part(lock, shared);
+    std::erase(shared_, &shared);
+    parts_done_.wait(lock, [&] { return shared.active == 0; });
+    lock.unlock();
+    if (shared.error) std::rethrow_exception(shared.error);
+  }
+
  private:
+  struct Shared {
+    const std::function<void(std::size_t)>& work;
+    std::size_t count;
+    std::size_t next = 0;
+    std::size_t active = 0;
+    std::exception_ptr error;
+  };
   struct Item {
     DirectoryPtr directory;
     std::string name;
@@ -176,9 +198,17 @@ class Walk {
     std::unique_lock lock(mutex_);
     while (true) {
       ++idle_;
-      changed_.wait(lock, [&] { return !items_.empty() || ended_ || interruption_.stopped(); });
+      changed_.wait(lock, [&] {
+        return !items_.empty() || open_work() != nullptr || ended_ || interruption_.stopped();
+      });
       --idle_;
-      if (interruption_.stopped() || items_.empty()) return;
+      if (interruption_.stopped()) return;
+      if (items_.empty()) {
+        Shared* const shared = open_work();
+        if (shared == nullptr) return;
+        take_part(lock, *shared);
+        continue;
+      }
       Item item = std::move(items_.front());
       items_.pop_front();
       ++busy_;
@@ -197,6 +227,32 @@ class Walk {
       --busy_;
       if (caller_waits_ && busy_ == 0 && items_.empty()) caller_.notify_one();
     }
+  }
+
+  /// What some other thread has more of than it can do at once.
+  Shared* open_work() {
+    const auto found = std::ranges::find_if(
+        shared_, [](const Shared* shared) { return shared->next < shared->count; });
+    return found == shared_.end() ? nullptr : *found;
+  }
+
+  /// One part of it, without the lock meanwhile.
+  void take_part(std::unique_lock<std::mutex>& lock, Shared& shared) {
+    const std::size_t part = shared.next++;
+    ++shared.active;
+    lock.unlock();
+    std::exception_ptr error;
+    try {
+      shared.work(part);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    lock.lock();
+    if (error) {
+      if (!shared.error) shared.error = error;
+      shared.next = shared.count;  // the rest is for nothing
+    }
+    if (--shared.active == 0) parts_done_.notify_all();
   }
 
   void process(Item& item) {
@@ -218,7 +274,9 @@ class Walk {
   std::mutex mutex_;
   std::condition_variable changed_;  ///< for the threads
   std::condition_variable caller_;
+  std::condition_variable parts_done_;
   std::deque<Item> items_;
+  std::vector<Shared*> shared_;
   std::size_t idle_ = 0;
   std::size_t busy_ = 0;
   bool caller_waits_ = false;

@@ -51,6 +51,19 @@ class Interruption {
   std::atomic<bool> stopped_{false};
 };
 
+/// Threads that have nothing else to do.
+class WorkSharing {
+ public:
+  WorkSharing() = default;
+  WorkSharing(const WorkSharing&) = delete;
+  WorkSharing& operator=(const WorkSharing&) = delete;
+  virtual ~WorkSharing() = default;
+
+  /// Calls `work` with every number below `count`, in this thread and whichever are idle meanwhile.
+  /// Throws what it throws, when no thread is in it any more.
+  virtual void share(std::size_t count, const std::function<void(std::size_t)>& work) = 0;
+};
+
 /// What is done with a tree.
 class TreeVisitor {
  public:
@@ -66,6 +79,15 @@ class TreeVisitor {
   virtual void visit(TreeDirectory& parent, const std::string& name) = 0;
   /// When everything in the directory is done, in any thread.
   virtual void leave(TreeDirectory& /*directory*/) {}
+
+  /// For parts of what is large; during walk_tree only.
+  void use(WorkSharing* sharing) noexcept { sharing_ = sharing; }
+
+ protected:
+  [[nodiscard]] WorkSharing& sharing() const noexcept { return *sharing_; }
+
+ private:
+  WorkSharing* sharing_ = nullptr;
 };
 
 /// Visits every entry below `root` (whose `source` is listed), directories by the calling thread,

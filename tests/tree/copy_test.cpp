@@ -1,13 +1,17 @@
 #include "fscryptctl/tree/copy.h"
 
-#include <linux/fs.h>
+#include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <string>
+#include <thread>
 
 #include "fscryptctl/base/error.h"
+#include "support/other_process.h"
 #include "tree/sample_tree.h"
 #include "tree/snapshot.h"
 
@@ -87,6 +91,183 @@ TEST_CASE("a copy over another tree leaves nothing of that", "[tree]") {
   copy(plain, encrypted);
   copy(changed, encrypted, false);
   CHECK(first_difference(snapshot(changed), snapshot(encrypted)) == "");
+}
+
+TEST_CASE("a full disk ends a copy, and nothing is lost", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  const std::string encrypted = filesystem.make_encrypted("encrypted");
+  REQUIRE(mkdir((plain + "/d").c_str(), 0755) == 0);
+  for (int i = 0; i < 20; ++i) {
+    write_file(plain + "/d/" + std::to_string(i), std::string(1 << 20, 'x'));
+  }
+  const Snapshot before = snapshot(plain);
+  try {
+    copy(plain, encrypted);
+    FAIL("nothing was thrown");
+  } catch (const Error& error) {
+    CHECK(error.code() == Errc::no_space);
+    CHECK(error.path().starts_with("d/"));
+  }
+  CHECK(first_difference(before, snapshot(plain)) == "");
+}
+
+TEST_CASE("a file that several threads copy is whole, with its holes", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  const std::string encrypted = filesystem.make_encrypted("encrypted");
+  constexpr off_t kMebibyte = off_t{1} << 20;
+  constexpr off_t kSize = 100 * kMebibyte + 12345;
+  const UniqueFd file(open((plain + "/large").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
+  REQUIRE(ftruncate(file.get(), kSize) == 0);
+  for (const off_t at :
+       {off_t{0}, 8 * kMebibyte - 5, 23 * kMebibyte, 55 * kMebibyte + 1, 64 * kMebibyte - 300000}) {
+    const std::string data(500000, static_cast<char>('a' + at % 26));
+    REQUIRE(pwrite(file.get(), data.data(), data.size(), at) == ssize_t{500000});
+  }
+  const bool data_at_end = GENERATE(false, true);
+  if (data_at_end) REQUIRE(pwrite(file.get(), "end", 3, kSize - 3) == 3);
+  const Snapshot before = snapshot(plain);
+  copy(plain, encrypted);
+  CHECK(first_difference(before, snapshot(encrypted)) == "");
+}
+
+TEST_CASE("an ordinary user copies what she may not write to", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  constexpr uid_t kAlice = 61001;
+  const std::string home = filesystem.make_plain("home");
+  const std::string plain = home + "/plain";
+  const std::string other = home + "/other";
+  for (const std::string& path : {plain, plain + "/d", other}) {
+    REQUIRE(mkdir(path.c_str(), 0755) == 0);
+  }
+  for (const char* const name : {"/d/file", "/d/script"}) {
+    write_file(plain + name, "contents");
+    set_xattr(plain + name, "user.note", "kept");
+    set_xattr(plain + name, "system.posix_acl_access", acl_value(61002, 5));
+    set_times(plain + name, 1000, 2000);
+  }
+  REQUIRE(symlink("target", (plain + "/d/link").c_str()) == 0);
+  REQUIRE(mkfifo((plain + "/d/fifo").c_str(), 0600) == 0);
+  set_xattr(plain + "/d", "system.posix_acl_default", acl_value(61002, 0));
+  for (const char* const name : {"/plain/d/file", "/plain/d/script", "/plain/d/link",
+                                 "/plain/d/fifo", "/plain/d", "/plain", "/other", ""}) {
+    REQUIRE(lchown((home + name).c_str(), kAlice, kAlice) == 0);
+  }
+  REQUIRE(chmod((plain + "/d/file").c_str(), 0444) == 0);
+  REQUIRE(chmod((plain + "/d/script").c_str(), 06555) == 0);
+  REQUIRE(chmod((plain + "/d").c_str(), 0555) == 0);
+  REQUIRE(chmod(plain.c_str(), 0500) == 0);
+  set_times(plain + "/d", 3000, 4000);
+  const Snapshot before = snapshot(plain);
+  const bool again = GENERATE(false, true);
+  CHECK(run_as(kAlice, [&] {
+    copy(plain, other);
+    if (again) copy(plain, other, false);
+    return true;
+  }));
+  CHECK(first_difference(before, snapshot(other)) == "");
+}
+
+/// The owner of a tree that root copies puts other things in the place of files all the time.
+TEST_CASE("a tree that is changed while it is copied leads nowhere else", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  const std::string outside = filesystem.make_plain("outside");
+  write_file(outside + "/secret", "secret");
+  REQUIRE(mkfifo((outside + "/pipe").c_str(), 0600) == 0);
+  set_times(outside + "/secret", 1000, 2000);
+  set_times(outside, 1000, 2000);
+  const Snapshot before = snapshot(outside);
+  for (int i = 0; i < 20; ++i) {
+    const std::string number = std::to_string(i);
+    REQUIRE(mkdir((plain + "/d" + number).c_str(), 0755) == 0);
+    write_file(plain + "/d" + number + "/secret", "mine");
+    write_file(plain + "/f" + number, "mine");
+  }
+  std::atomic<bool> ended{false};
+  std::thread owner([&] {
+    for (unsigned i = 0; !ended; i = (i + 1) % 20) {
+      const std::string number = std::to_string(i);
+      const std::string file = plain + "/f" + number;
+      const std::string directory = plain + "/d" + number;
+      const std::string aside = plain + "/aside";
+      if (rename(directory.c_str(), aside.c_str()) == 0) {
+        static_cast<void>(symlink(outside.c_str(), directory.c_str()));
+      }
+      unlink(file.c_str());
+      static_cast<void>(symlink((outside + "/secret").c_str(), file.c_str()));
+      std::this_thread::yield();
+      unlink(directory.c_str());
+      static_cast<void>(rename(aside.c_str(), directory.c_str()));
+      unlink(file.c_str());
+      static_cast<void>(mkfifo(file.c_str(), 0600));
+      std::this_thread::yield();
+      unlink(file.c_str());
+      write_file(file, "mine");
+    }
+  });
+  int copied = 0;
+  int noticed = 0;
+  for (int i = 0; i < 300; ++i) {
+    const std::string name = "copy" + std::to_string(i % 5);
+    const std::string copied_to = filesystem.path(name);
+    if (i < 5) static_cast<void>(filesystem.make_encrypted(name));
+    try {
+      copy(plain, copied_to, false);
+      ++copied;
+    } catch (const Error& error) {
+      CAPTURE(error.what(), error.path());
+      CHECK(error.code() == Errc::files_in_use);
+      ++noticed;
+    }
+    for (const auto& [path, text] : snapshot(copied_to)) {
+      CAPTURE(path);
+      CHECK(text.find("contents secret") == std::string::npos);
+    }
+  }
+  ended = true;
+  owner.join();
+  CHECK(copied + noticed == 300);
+  CHECK(noticed > 0);
+  CHECK(first_difference(before, snapshot(outside)) == "");
+}
+
+TEST_CASE("a deep tree is copied, or an error says why not", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  const std::string encrypted = filesystem.make_encrypted("encrypted");
+  constexpr int kLevels = 3000;
+  UniqueFd level = open_directory(plain);
+  for (int i = 0; i < kLevels; ++i) {
+    REQUIRE(mkdirat(level.get(), "d", 0755) == 0);
+    level.reset(openat(level.get(), "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    REQUIRE(level);
+  }
+  level.reset();
+  copy(plain, encrypted);
+  level = open_directory(encrypted);
+  for (int i = 0; i < kLevels; ++i) {
+    level.reset(openat(level.get(), "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    REQUIRE(level);
+  }
+  level.reset();
+  CHECK(run_as(0, [&] {
+    const rlimit limit = {200, 200};
+    setrlimit(RLIMIT_NOFILE, &limit);
+    try {
+      copy(plain, encrypted, false);
+    } catch (const Error& error) {
+      return error.code() == Errc::io &&
+             std::string(error.what()).find("levels") != std::string::npos;
+    }
+    return false;
+  }));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <set>
 #include <string>
 
 #include "fscryptctl/base/error.h"
@@ -34,10 +35,12 @@ FileTime later(int directory) {
 
 std::string remove(const TreeFilesystem& filesystem, const std::string& name,
                    std::optional<FileTime> since = std::nullopt) {
-  std::string text;
+  std::set<std::string> lines;
   for (const auto& finding : remove_tree(filesystem.ext4().fd(), name, since, [] {})) {
-    text += finding.path + ": " + finding.what + '\n';
+    lines.insert(finding.path + ": " + finding.what + '\n');
   }
+  std::string text;
+  for (const std::string& line : lines) text += line;
   return text;
 }
 
