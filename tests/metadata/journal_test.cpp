@@ -60,7 +60,7 @@ TEST_CASE("A journal is authentic only as it was written, and with its key") {
   CHECK(is_authentic(text, key));
   CHECK_FALSE(is_authentic(text, random_key<JournalKey>()));
   for (std::size_t i = 0; i < text.size(); ++i) {
-    for (const char flip : {1, 2, 16}) {
+    for (const int flip : {1, 2, 16}) {
       std::string changed = text;
       changed[i] = static_cast<char>(changed[i] ^ flip);
       bool taken = false;
