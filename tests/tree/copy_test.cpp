@@ -37,13 +37,13 @@ TEST_CASE("a copy into an encrypted directory has everything, and back again", "
   const Snapshot before = snapshot(plain);
   const std::string encrypted = filesystem.make_encrypted("encrypted");
   copy(plain, encrypted);
-  CHECK(first_difference(before, snapshot(plain)) == "");
-  CHECK(first_difference(before, snapshot(encrypted)) == "");
+  CHECK(first_difference(before, snapshot(plain)) == kNothing);
+  CHECK(first_difference(before, snapshot(encrypted)) == kNothing);
   const std::string other = filesystem.make_encrypted("other", 2);
   copy(encrypted, other);
   const std::string back = filesystem.make_plain("back");
   copy(other, back);
-  CHECK(first_difference(before, snapshot(back)) == "");
+  CHECK(first_difference(before, snapshot(back)) == kNothing);
 }
 
 /// Ends at the n-th call.
@@ -74,8 +74,8 @@ TEST_CASE("a copy that was interrupted anywhere is finished by the next one", "[
     }
   }
   CHECK(interruptions > 3);
-  CHECK(first_difference(before, snapshot(encrypted)) == "");
-  CHECK(first_difference(before, snapshot(plain)) == "");
+  CHECK(first_difference(before, snapshot(encrypted)) == kNothing);
+  CHECK(first_difference(before, snapshot(plain)) == kNothing);
 }
 
 TEST_CASE("a copy over another tree leaves nothing of that", "[tree]") {
@@ -90,7 +90,7 @@ TEST_CASE("a copy over another tree leaves nothing of that", "[tree]") {
   const std::string encrypted = filesystem.make_encrypted("encrypted");
   copy(plain, encrypted);
   copy(changed, encrypted, false);
-  CHECK(first_difference(snapshot(changed), snapshot(encrypted)) == "");
+  CHECK(first_difference(snapshot(changed), snapshot(encrypted)) == kNothing);
 }
 
 TEST_CASE("a full disk ends a copy, and nothing is lost", "[tree]") {
@@ -110,7 +110,7 @@ TEST_CASE("a full disk ends a copy, and nothing is lost", "[tree]") {
     CHECK(error.code() == Errc::no_space);
     CHECK(error.path().starts_with("d/"));
   }
-  CHECK(first_difference(before, snapshot(plain)) == "");
+  CHECK(first_difference(before, snapshot(plain)) == kNothing);
 }
 
 TEST_CASE("a file that several threads copy is whole, with its holes", "[tree]") {
@@ -131,7 +131,7 @@ TEST_CASE("a file that several threads copy is whole, with its holes", "[tree]")
   if (data_at_end) REQUIRE(pwrite(file.get(), "end", 3, kSize - 3) == 3);
   const Snapshot before = snapshot(plain);
   copy(plain, encrypted);
-  CHECK(first_difference(before, snapshot(encrypted)) == "");
+  CHECK(first_difference(before, snapshot(encrypted)) == kNothing);
 }
 
 TEST_CASE("an ordinary user copies what she may not write to", "[tree]") {
@@ -169,7 +169,7 @@ TEST_CASE("an ordinary user copies what she may not write to", "[tree]") {
     if (again) copy(plain, other, false);
     return true;
   }));
-  CHECK(first_difference(before, snapshot(other)) == "");
+  CHECK(first_difference(before, snapshot(other)) == kNothing);
 }
 
 /// The owner of a tree that root copies puts other things in the place of files all the time.
@@ -185,16 +185,17 @@ TEST_CASE("a tree that is changed while it is copied leads nowhere else", "[tree
   const Snapshot before = snapshot(outside);
   for (int i = 0; i < 20; ++i) {
     const std::string number = std::to_string(i);
-    REQUIRE(mkdir((plain + "/d" + number).c_str(), 0755) == 0);
-    write_file(plain + "/d" + number + "/secret", "mine");
-    write_file(plain + "/f" + number, "mine");
+    const std::string directory = std::string(plain).append("/d").append(number);
+    REQUIRE(mkdir(directory.c_str(), 0755) == 0);
+    write_file(directory + "/secret", "mine");
+    write_file(std::string(plain).append("/f").append(number), "mine");
   }
   std::atomic<bool> ended{false};
   std::thread owner([&] {
     for (unsigned i = 0; !ended; i = (i + 1) % 20) {
       const std::string number = std::to_string(i);
-      const std::string file = plain + "/f" + number;
-      const std::string directory = plain + "/d" + number;
+      const std::string file = std::string(plain).append("/f").append(number);
+      const std::string directory = std::string(plain).append("/d").append(number);
       const std::string aside = plain + "/aside";
       if (rename(directory.c_str(), aside.c_str()) == 0) {
         static_cast<void>(symlink(outside.c_str(), directory.c_str()));
@@ -234,7 +235,7 @@ TEST_CASE("a tree that is changed while it is copied leads nowhere else", "[tree
   owner.join();
   CHECK(copied + noticed == 300);
   CHECK(noticed > 0);
-  CHECK(first_difference(before, snapshot(outside)) == "");
+  CHECK(first_difference(before, snapshot(outside)) == kNothing);
 }
 
 TEST_CASE("a deep tree is copied, or an error says why not", "[tree]") {

@@ -108,11 +108,11 @@ TEST_CASE("a tree that was moved has everything, and back again", "[tree]") {
   make_sample_tree(trees.plain, seed);
   const Snapshot before = snapshot(trees.plain);
   trees.forward();
-  CHECK(first_difference(before, snapshot(trees.encrypted)) == "");
+  CHECK(first_difference(before, snapshot(trees.encrypted)) == kNothing);
   CHECK(entries(trees.plain) == 0);
   CHECK(trees.files == before.size() - 1);
   trees.backward();
-  CHECK(first_difference(before, snapshot(trees.plain)) == "");
+  CHECK(first_difference(before, snapshot(trees.plain)) == kNothing);
   CHECK(entries(trees.encrypted) == 0);
 }
 
@@ -128,7 +128,7 @@ TEST_CASE("a move that was interrupted anywhere is finished by the next one", "[
     ++interruptions;
   }
   CHECK(interruptions > 3);
-  CHECK(first_difference(before, snapshot(trees.encrypted)) == "");
+  CHECK(first_difference(before, snapshot(trees.encrypted)) == kNothing);
   CHECK(entries(trees.plain) == 0);
 }
 
@@ -144,7 +144,7 @@ TEST_CASE("a move that was interrupted anywhere is taken back", "[tree]") {
     CAPTURE(calls);
     interrupted = was_interrupted([&] { trees.forward(stop_after(calls)); });
     for (int back = calls; was_interrupted([&] { trees.backward(stop_after(back)); });) ++back;
-    REQUIRE(first_difference(before, snapshot(trees.plain)) == "");
+    REQUIRE(first_difference(before, snapshot(trees.plain)) == kNothing);
     REQUIRE(entries(trees.encrypted) == 0);
   }
 }
@@ -208,7 +208,7 @@ TEST_CASE("a file larger than the free space is moved in parts", "[tree]") {
     CHECK(journaled > 2);
   }
   CHECK(trees.part == std::nullopt);
-  CHECK(first_difference(before, snapshot(trees.encrypted)) == "");
+  CHECK(first_difference(before, snapshot(trees.encrypted)) == kNothing);
   CHECK(entries(trees.plain) == 0);
   CHECK(entries(trees.work) == 1);
 }
@@ -224,7 +224,7 @@ TEST_CASE("a move in parts that was interrupted anywhere is taken back", "[tree]
     CAPTURE(calls);
     interrupted = was_interrupted([&] { trees.forward(stop_after(calls)); });
     trees.backward();
-    REQUIRE(first_difference(before, snapshot(trees.plain)) == "");
+    REQUIRE(first_difference(before, snapshot(trees.plain)) == kNothing);
     REQUIRE(entries(trees.encrypted) == 0);
   }
 }
@@ -268,7 +268,7 @@ TEST_CASE("a file with several names larger than the free space stays", "[tree]"
     CHECK(error.path().size() == 3);
   }
   trees.backward();
-  CHECK(first_difference(before, snapshot(trees.plain)) == "");
+  CHECK(first_difference(before, snapshot(trees.plain)) == kNothing);
 }
 
 TEST_CASE("what somebody has open stays, and goes with the next run", "[tree]") {
@@ -302,7 +302,7 @@ TEST_CASE("what somebody has open stays, and goes with the next run", "[tree]") 
   check_in_use();
   munmap(memory, 4096);
   trees.forward();
-  CHECK(first_difference(before, snapshot(trees.encrypted)) == "");
+  CHECK(first_difference(before, snapshot(trees.encrypted)) == kNothing);
 }
 
 TEST_CASE("nothing is lost of what somebody writes while files move", "[tree]") {
@@ -404,11 +404,11 @@ TEST_CASE("a move that was killed at any moment is finished or taken back", "[tr
     if (kills % 2 == 0) continue;
     CAPTURE(delay);
     trees.backward();
-    REQUIRE(first_difference(before, without_link_access(snapshot(trees.plain))) == "");
+    REQUIRE(first_difference(before, without_link_access(snapshot(trees.plain))) == kNothing);
     REQUIRE(entries(trees.encrypted) == 0);
   }
   CHECK(kills > 3);
-  CHECK(first_difference(before, without_link_access(snapshot(trees.encrypted))) == "");
+  CHECK(first_difference(before, without_link_access(snapshot(trees.encrypted))) == kNothing);
   CHECK(entries(trees.plain) == 0);
 }
 
@@ -454,11 +454,11 @@ TEST_CASE("a move that ended with a power cut is finished or taken back", "[tree
     trees.filesystem.add_key(1);
     if (back) {
       trees.backward();
-      REQUIRE(first_difference(before, snapshot(trees.plain)) == "");
+      REQUIRE(first_difference(before, snapshot(trees.plain)) == kNothing);
       REQUIRE(entries(trees.encrypted) == 0);
     } else {
       trees.forward();
-      REQUIRE(first_difference(before, snapshot(trees.encrypted)) == "");
+      REQUIRE(first_difference(before, snapshot(trees.encrypted)) == kNothing);
       REQUIRE(entries(trees.plain) == 0);
     }
   }
@@ -513,9 +513,9 @@ TEST_CASE("an ordinary user moves a tree and takes it back", "[tree]") {
   CAPTURE(calls);
   REQUIRE(move("/plain", "/other", stop_after(calls)));
   REQUIRE(move("/other", "/plain", {}));
-  REQUIRE(first_difference(before, snapshot(home + "/plain")) == "");
+  REQUIRE(first_difference(before, snapshot(home + "/plain")) == kNothing);
   REQUIRE(move("/plain", "/other", {}));
-  REQUIRE(first_difference(before, snapshot(home + "/other")) == "");
+  REQUIRE(first_difference(before, snapshot(home + "/other")) == kNothing);
 }
 
 }  // namespace

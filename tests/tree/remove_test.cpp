@@ -50,9 +50,9 @@ TEST_CASE("a tree is removed with all that is in it", "[tree]") {
   const unsigned seed = GENERATE(range(0U, 8U));
   const std::string plain = filesystem.make_plain("plain");
   make_sample_tree(plain, seed);
-  CHECK(remove(filesystem, "plain") == "");
+  CHECK(remove(filesystem, "plain") == kNothing);
   CHECK_FALSE(exists(plain));
-  CHECK(remove(filesystem, "plain") == "");
+  CHECK(remove(filesystem, "plain") == kNothing);
 }
 
 TEST_CASE("a locked tree is removed", "[tree]") {
@@ -66,8 +66,8 @@ TEST_CASE("a locked tree is removed", "[tree]") {
   const FileTime since = later(filesystem.ext4().fd());
   filesystem.remove_key(1);
   REQUIRE_FALSE(exists(encrypted + "/d/file"));
-  SECTION("at once") { CHECK(remove(filesystem, "encrypted") == ""); }
-  SECTION("unless it was changed") { CHECK(remove(filesystem, "encrypted", since) == ""); }
+  SECTION("at once") { CHECK(remove(filesystem, "encrypted") == kNothing); }
+  SECTION("unless it was changed") { CHECK(remove(filesystem, "encrypted", since) == kNothing); }
   CHECK_FALSE(exists(encrypted));
 }
 
@@ -115,7 +115,7 @@ TEST_CASE("what was changed meanwhile is not removed", "[tree]") {
   CHECK_FALSE(exists(plain + "/d/third"));
   CHECK_FALSE(exists(plain + "/d/e/old"));
   CHECK(remove(filesystem, "plain", since) == "d/e/changed: changed\nopen: open for writing\n");
-  CHECK(remove(filesystem, "plain") == "");
+  CHECK(remove(filesystem, "plain") == kNothing);
   CHECK_FALSE(exists(plain));
 }
 
@@ -136,7 +136,7 @@ TEST_CASE("nothing behind a symlink or a mount is removed", "[tree]") {
     CHECK(error.path() == "mount");
   }
   REQUIRE(umount((plain + "/mount").c_str()) == 0);
-  CHECK(remove(filesystem, "plain") == "");
+  CHECK(remove(filesystem, "plain") == kNothing);
   CHECK(exists(outside + "/kept"));
 }
 

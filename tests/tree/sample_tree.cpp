@@ -157,7 +157,7 @@ std::string TreeFilesystem::make_plain(const std::string& name) const {
 }
 
 std::string TreeFilesystem::make_encrypted(const std::string& name, std::uint8_t key) {
-  const std::string made = make_plain(name);
+  std::string made = make_plain(name);
   const KeyIdentifier identifier = kernel_.add_key(ext4_.fd(), raw_key(key));
   kernel_.set_policy(open_directory(made).get(), {identifier, {}});
   return made;

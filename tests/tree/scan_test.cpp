@@ -53,8 +53,8 @@ TEST_CASE("a scan counts what a copy needs, without any change", "[tree]") {
     make_sample_tree(plain, seed);
     const Snapshot before = snapshot(plain);
     const TreeScan found = scan(plain, {.destination_encrypted = true});
-    CHECK(first_difference(before, snapshot(plain)) == "");
-    CHECK(obstacles(found) == "");
+    CHECK(first_difference(before, snapshot(plain)) == kNothing);
+    CHECK(obstacles(found) == kNothing);
     CHECK(found.files == before.size() - 1);
     CHECK(found.inodes <= before.size());
     CHECK(found.linked_outside == 0);
@@ -139,7 +139,7 @@ TEST_CASE("a scan finds what cannot be taken along", "[tree]") {
     REQUIRE(symlink(std::string(4093, 'x').c_str(), (plain + "/fits").c_str()) == 0);
     REQUIRE(symlink(std::string(4094, 'x').c_str(), (plain + "/long").c_str()) == 0);
     CHECK(obstacles(scan(plain, {.destination_encrypted = true})) == "long: symlink\n");
-    CHECK(obstacles(scan(plain)) == "");
+    CHECK(obstacles(scan(plain)) == kNothing);
   }
   SECTION("what is not the user's") {
     REQUIRE(chown(plain.c_str(), kAlice, kAlice) == 0);
@@ -158,7 +158,7 @@ TEST_CASE("a scan finds what cannot be taken along", "[tree]") {
     set_flags(plain + "/immutable", FS_IMMUTABLE_FL);
     REQUIRE(chmod((plain + "/secret").c_str(), 0000) == 0);
     REQUIRE(chmod((plain + "/d").c_str(), 0000) == 0);
-    CHECK(obstacles(scan(plain)) == "");
+    CHECK(obstacles(scan(plain)) == kNothing);
     CHECK(run_as(kAlice, [&] {
       return obstacles(scan(plain)) ==
              "capable: foreign_owner\nd: unreadable\ngroup: foreign_owner\n"
