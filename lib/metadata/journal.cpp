@@ -24,7 +24,7 @@ constexpr std::string_view kMark = "---\n";
 constexpr std::string_view kMacField = "mac: ";
 constexpr std::size_t kMacLineSize = kMacField.size() + 2 * sizeof(JournalMac) + 1;
 constexpr std::uint64_t kMaxU64 = std::numeric_limits<std::uint64_t>::max();
-constexpr std::uint64_t kNanosecondsPerSecond = 1'000'000'000;
+constexpr std::uint32_t kNanosecondsPerSecond = 1'000'000'000;
 constexpr std::uint64_t kMaxMode = 07777;
 
 template <class Value, std::size_t N>
@@ -65,14 +65,16 @@ void emit_number(Lines& lines, std::string_view key, std::uint64_t value) {
 
 void emit_flag(Lines& lines, std::string_view key, bool value) { emit_number(lines, key, value); }
 
-void emit_inode(Lines& lines, const std::string& prefix, const Journal::Inode& inode) {
-  emit_number(lines, prefix + "_inode", inode.number);
-  emit_number(lines, prefix + "_generation", inode.generation);
+void emit_pair(Lines& lines, std::string_view key, std::uint64_t first, std::uint32_t second) {
+  lines.field(key, std::to_string(first) + ":" + std::to_string(second));
 }
 
-void emit_time(Lines& lines, const std::string& prefix, const Journal::Time& time) {
-  emit_number(lines, prefix + "_seconds", static_cast<std::uint64_t>(time.seconds));
-  emit_number(lines, prefix + "_nanoseconds", time.nanoseconds);
+void emit_inode(Lines& lines, std::string_view key, const Journal::Inode& inode) {
+  emit_pair(lines, key, inode.number, inode.generation);
+}
+
+void emit_time(Lines& lines, std::string_view key, const Journal::Time& time) {
+  emit_pair(lines, key, static_cast<std::uint64_t>(time.seconds), time.nanoseconds);
 }
 
 void emit_one_path(Lines& lines, std::string_view key, const std::string& path) {
@@ -121,14 +123,34 @@ std::uint64_t read_u64(Fields& fields, const std::string& key, std::uint64_t max
   return yaml::integer(fields.required(key), 0, max);
 }
 
-Journal::Inode read_inode(Fields& fields, const std::string& prefix) {
-  return {read_u64(fields, prefix + "_inode"), read_u32(fields.required(prefix + "_generation"))};
+/// Two decimal numbers with a colon between them.
+struct Pair {
+  std::uint64_t first;
+  std::uint32_t second;
+};
+
+std::uint64_t read_part_of_pair(std::string_view text, std::uint64_t max) {
+  Node number;
+  number.text = text;
+  return yaml::integer(number, 0, max);
 }
 
-Journal::Time read_time(Fields& fields, const std::string& prefix) {
-  return {static_cast<std::int64_t>(read_u64(fields, prefix + "_seconds")),
-          static_cast<std::uint32_t>(
-              read_u64(fields, prefix + "_nanoseconds", kNanosecondsPerSecond - 1))};
+Pair read_pair(const Node& node, std::uint32_t max_second) {
+  const std::string_view text = yaml::plain(node);
+  const std::size_t colon = text.find(':');
+  if (colon == std::string_view::npos) throw corrupt("a pair of numbers is malformed");
+  return {read_part_of_pair(text.substr(0, colon), kMaxU64),
+          static_cast<std::uint32_t>(read_part_of_pair(text.substr(colon + 1), max_second))};
+}
+
+Journal::Inode read_inode(const Node& node) {
+  const Pair pair = read_pair(node, std::numeric_limits<std::uint32_t>::max());
+  return {pair.first, pair.second};
+}
+
+Journal::Time read_time(Fields& fields, std::string_view key) {
+  const Pair pair = read_pair(fields.required(key), kNanosecondsPerSecond - 1);
+  return {static_cast<std::int64_t>(pair.first), pair.second};
 }
 
 std::string read_one_path(Fields& fields, std::string_view key) {
@@ -151,8 +173,7 @@ std::uint32_t read_mode(Fields& fields, const std::string& key) {
 
 Journal::Part read_part(Fields& fields) {
   Journal::Part part;
-  part.source.generation = read_u32(fields.required("part_source_generation"));
-  part.destination = read_inode(fields, "part_destination");
+  part.destination = read_inode(fields.required("part_destination"));
   part.path = read_one_path(fields, "part_path");
   part.size = read_u64(fields, "part_size");
   part.source_size = read_u64(fields, "part_source_size", part.size);
@@ -174,16 +195,16 @@ Journal read_fields(Fields& fields) {
   journal.key = read_key(fields, "key_identifier");
   journal.previous = read_key(fields, "previous");
   journal.path = read_one_path(fields, "path");
-  journal.original = read_inode(fields, "original");
-  journal.replacement = read_inode(fields, "replacement");
+  journal.original = read_inode(fields.required("original"));
+  journal.replacement = read_inode(fields.required("replacement"));
   journal.original_mode = read_mode(fields, "original_mode");
   journal.mode = read_mode(fields, "mode");
   journal.since = read_time(fields, "since");
   journal.files = read_u64(fields, "files");
   journal.bytes = read_u64(fields, "bytes");
-  if (const Node* source = fields.optional("part_source_inode")) {
+  if (const Node* source = fields.optional("part_source")) {
     journal.part = read_part(fields);
-    journal.part->source.number = yaml::integer(*source, 0, kMaxU64);
+    journal.part->source = read_inode(*source);
   }
   fields.finish();
   return journal;

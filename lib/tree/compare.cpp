@@ -171,7 +171,7 @@ class Comparison final : public TreeVisitor {
                                                      int there, const EntryStatus& found) {
     const Attributes attributes = read_attributes(source, status);
     const Attributes copied = read_attributes(there, found);
-    if (read_link(source, status) != read_link(there, found)) return "target";
+    if (read_link(source, status) != read_own_link(there, found)) return "target";
     return difference(attributes, copied, false);
   }
 

@@ -215,7 +215,7 @@ class Copy final : public TreeVisitor {
     if (there) {
       const EntryStatus found = entry_status(there.get());
       const bool same = found.is_symlink() && may_be_copy(found, status) &&
-                        read_link(there.get(), found) == target;
+                        read_own_link(there.get(), found) == target;
       if (same) return apply_attributes(there.get(), attributes);
       clear(parent.destination.get(), name);
     }

@@ -116,8 +116,15 @@ std::string read_link(int path_fd, const EntryStatus& status) {
   const ssize_t length = readlinkat(path_fd, "", target.data(), target.size());
   if (length < 0) throw system_error(errno, "cannot read the symbolic link");
   target.resize(static_cast<std::size_t>(length));
-  // Reading may set its time of access. To set that back would change its change time, by which
-  // alone others' changes are noticed.
+  return target;
+}
+
+std::string read_own_link(int path_fd, const EntryStatus& status) {
+  std::string target = read_link(path_fd, status);
+  if (entry_status(path_fd).accessed != status.accessed) {
+    const std::array<timespec, 2> times = {to_timespec(status.accessed), timespec{0, UTIME_OMIT}};
+    utimensat(AT_FDCWD, descriptor_path(path_fd).c_str(), times.data(), 0);
+  }
   return target;
 }
 

@@ -63,8 +63,11 @@ struct EntryStatus {
 /// descriptor.
 [[nodiscard]] std::string descriptor_path(int fd);
 
-/// The target of a symlink; its time of access is put back where that is permitted.
+/// The target of a symlink. Its time of access may change: setting that back would change its
+/// change time, by which alone others' changes are noticed.
 [[nodiscard]] std::string read_link(int path_fd, const EntryStatus& status);
+/// The same of a copy that nobody else changes, with its time of access as it was.
+[[nodiscard]] std::string read_own_link(int path_fd, const EntryStatus& status);
 
 /// Gives what `path_fd` is a further name.
 void link_entry(int path_fd, int dirfd, const std::string& name);

@@ -207,7 +207,7 @@ class Move final : public TreeVisitor {
     UniqueFd copy = links_.find_copy(item.source.get(), item.status);
     if (UniqueFd there = existing(item)) {
       const EntryStatus found = entry_status(there.get());
-      const bool same = found.is_symlink() && read_link(there.get(), found) == target &&
+      const bool same = found.is_symlink() && read_own_link(there.get(), found) == target &&
                         (!copy || entry_status(copy.get()).inode == found.inode);
       if (!same) throw conflict();
       item.copy = std::move(there);

@@ -100,13 +100,15 @@ TEST_CASE("What is no journal is refused") {
   CHECK(failure(replaced("moving", "flying")) == Errc::newer_format);
   CHECK(failure(replaced("verify: 0", "verify: 2")) == Errc::corrupt_metadata);
   CHECK(failure(replaced("mode: 365", "mode: 4096")) == Errc::corrupt_metadata);
-  CHECK(failure(replaced("nanoseconds: 999999999", "nanoseconds: 1000000000")) ==
-        Errc::corrupt_metadata);
+  CHECK(failure(replaced(":999999999", ":1000000000")) == Errc::corrupt_metadata);
+  for (const char* wrong : {"original: 12", "original: 12:", "original: 12:034", "original: 12:3:4",
+                            "original: 12:4294967296", "original: \"12:34\""}) {
+    CHECK(failure(replaced("original: 12:34", wrong)) == Errc::corrupt_metadata);
+  }
   CHECK(failure(replaced("\"alice/private\"", "\"../etc\"")) == Errc::corrupt_metadata);
   CHECK(failure(replaced("files: 3\n", "files: 3\nfiles: 3\n")) == Errc::corrupt_metadata);
   CHECK(failure(replaced("files: 3\n", "")) == Errc::corrupt_metadata);
-  CHECK(failure(replaced("files: 3\n", "files: 3\npart_source_inode: 1\n")) ==
-        Errc::corrupt_metadata);
+  CHECK(failure(replaced("files: 3\n", "files: 3\npart_source: 1:1\n")) == Errc::corrupt_metadata);
 }
 
 }  // namespace

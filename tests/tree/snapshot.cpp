@@ -102,8 +102,12 @@ class Maker {
                        const struct stat& status) {
     std::ostringstream text;
     text << "mode " << std::oct << status.st_mode << std::dec << " owner " << status.st_uid << ':'
-         << status.st_gid << " accessed " << status.st_atim.tv_sec << '.' << status.st_atim.tv_nsec
-         << " modified " << status.st_mtim.tv_sec << '.' << status.st_mtim.tv_nsec;
+         << status.st_gid;
+    // A symlink cannot be read without changing that.
+    if (!S_ISLNK(status.st_mode)) {
+      text << " accessed " << status.st_atim.tv_sec << '.' << status.st_atim.tv_nsec;
+    }
+    text << " modified " << status.st_mtim.tv_sec << '.' << status.st_mtim.tv_nsec;
     text << xattrs_of(path);
     if (S_ISDIR(status.st_mode)) {
       text << flags_of(path);
