@@ -228,7 +228,7 @@ class Conversion {
     if (encrypts()) {
       begin_encrypting(std::move(journal));
     } else {
-      begin_decrypting(std::move(journal));
+      begin_decrypting(journal);
     }
     result_.strategy = strategy();
     return true;
@@ -359,7 +359,7 @@ class Conversion {
     }
   }
 
-  void begin_decrypting(Journal journal) {
+  void begin_decrypting(const Journal& journal) {
     site_.make_work(journal.operation);
     try {
       operation_.emplace(*store_, journal, make_journal_key(site_));
