@@ -122,8 +122,7 @@ class Conversion {
     if (!unfinished) return status;
     status.state = name_of(unfinished->state);
     status.journal = unfinished;
-    if (!count || !site_.open_work(unfinished->operation)) return status;
-    count_done(*unfinished, status);
+    if (count && can_open_work(*unfinished)) count_done(*unfinished, status);
     return status;
   }
 
@@ -166,6 +165,16 @@ class Conversion {
     return std::uint64_t{info.f_bavail} * info.f_frsize;
   }
 
+  /// False as well if it is somebody else's, who began it.
+  bool can_open_work(const Journal& journal) {
+    try {
+      return site_.open_work(journal.operation);
+    } catch (const Error& error) {
+      if (error.code() != Errc::permission) throw;
+      return false;
+    }
+  }
+
   void count_done(const Journal& journal, ConversionStatus& status) {
     const UniqueFd tree = site_.open_tree();
     if (!tree) return;
@@ -176,6 +185,7 @@ class Conversion {
         exchanged ? journal.bytes - std::min(journal.bytes, scan.bytes) : scan.bytes;
     status.files_done =
         exchanged ? journal.files - std::min(journal.files, scan.files) : scan.files;
+    if (journal.part) status.bytes_done += journal.part->size - journal.part->source_size;
   }
 
   void require_right_kind() const {
@@ -379,7 +389,7 @@ class Conversion {
     const std::optional<KernelPolicy> policy = context_.kernel.get_policy(tree.get());
     const std::optional<KernelPolicy> wanted = new_policy();
     if (!policy && wanted) {
-      context_.kernel.set_policy(tree.get(), *wanted);
+      set_policy(tree.get(), *wanted);
       sync_file(tree.get(), "making " + printable(site_.work_path()));
     } else if (policy != wanted) {
       throw Error(Errc::corrupt_metadata,
@@ -388,10 +398,33 @@ class Conversion {
     }
     const Journal::Inode identity = journal_inode(inode_identity(tree.get()));
     if (operation_->journal().replacement == identity) return;
+    // What is in another one was not put there by this operation, and is not removed by it.
+    if (!directory_names(tree.get(), 1).names.empty()) {
+      throw Error(Errc::corrupt_metadata,
+                  printable(site_.work_path()) + " is not what was made there")
+          .with_path(site_.path());
+    }
     operation_->update([&](Journal& next) {
       next.replacement = identity;
       if (next.strategy == Strategy::low_space) next.state = State::moving;
     });
+  }
+
+  /// The key is in the kernel for the user, who has to own what is encrypted with it. Where root
+  /// acts for her she does not reach the directory, whose parent is root's.
+  void set_policy(int directory, const KernelPolicy& policy) const {
+    const bool is_anothers = user_.uid != ::geteuid();
+    if (is_anothers) set_owner(directory, user_.uid, user_.gid);
+    {
+      const ActAs acting(user_);
+      context_.kernel.set_policy(directory, policy);
+    }
+    if (is_anothers) set_owner(directory, ::geteuid(), ::getegid());
+  }
+
+  void set_owner(int directory, uid_t uid, gid_t gid) const {
+    if (::fchown(directory, uid, gid) == 0) return;
+    throw system_error(errno, "making " + printable(site_.work_path()));
   }
 
   [[nodiscard]] std::optional<KernelPolicy> new_policy() const {
@@ -461,8 +494,9 @@ class Conversion {
     if (journal.state != State::removing && journal.previous) unlock_again(*journal.previous);
     if (exchanged) {
       mark_exchanged();
-    } else if (journal.state == State::copying) {
+    } else if (journal.state == State::copying || must_compare_again(journal)) {
       provide_tree();
+      if (operation_->journal().state != State::copying) go_back_to(State::copying);
     } else if (!has_work) {
       throw Error(Errc::corrupt_metadata,
                   printable(site_.work_path()) + " with what was moved already is missing")
@@ -470,6 +504,12 @@ class Conversion {
     }
     if (!exchanged) open_up_original();
     return Found::unfinished;
+  }
+
+  /// Since it was compared anything may have happened to the original, the clock included, by which
+  /// alone a change would be noticed.
+  [[nodiscard]] static bool must_compare_again(const Journal& journal) {
+    return journal.state == State::exchanging && journal.strategy == Strategy::copy;
   }
 
   /// True while something is left that is encrypted with the policy that goes, so that the journal
@@ -654,6 +694,10 @@ class Conversion {
 
   std::vector<TreeFinding> changes_of_original(FileTime since) {
     phase("checking", 0, 0);
+    if (filesystem_now(site_.work()) < since) {
+      context_.explain("the clock was set back meanwhile: what changed cannot be told");
+      return {{".", "changed"}};
+    }
     std::vector<TreeFinding> changes =
         changes_since(site_.directory(), since, kMaxFindings, tick());
     if (is_open_for_writing(changes)) throw in_use(paths_below(changes));
@@ -764,10 +808,21 @@ class Conversion {
         .with_path(site_.path());
   }
 
+  /// Somebody may have put the original back.
+  void require_exchanged(const Journal& journal) const {
+    if (site_.identity() == journal.replacement) return;
+    throw Error(Errc::conflict, printable(site_.path()) +
+                                    " was replaced by its copy, and is not that copy any more: "
+                                    "move it back to where it was")
+        .with_path(site_.path());
+  }
+
   void remove_original() {
     const Journal& journal = operation_->journal();
     phase("removing", journal.bytes, journal.files);
+    require_exchanged(journal);
     if (site_.work() < 0) return;
+    if (site_.open_tree()) static_cast<void>(open_tree_of(journal.original));
     const std::vector<std::string> changed = paths_below(
         remove_tree(site_.work(), ConversionSite::kTree, file_time(journal.since), tick()));
     if (!changed.empty()) throw late_changes(changed);

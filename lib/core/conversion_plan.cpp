@@ -66,7 +66,7 @@ Room free_room(const ConversionSite& site) {
 double estimate(const TreeScan& scan) {
   constexpr double kBytesPerSecond = 150e6;
   constexpr double kSecondsPerFile = 0.0003;
-  return static_cast<double>(scan.bytes) / kBytesPerSecond +
+  return static_cast<double>(scan.bytes_on_disk) / kBytesPerSecond +
          static_cast<double>(scan.files) * kSecondsPerFile;
 }
 

@@ -126,16 +126,13 @@ bool ConversionSite::open_work(const OperationId& operation) {
     return Error(Errc::untrusted_metadata, printable(work_path()) + " " + fault)
         .with_path(work_path());
   };
+  // Root takes nothing over either: its owner may hold what is in it open, and write or read there
+  // what becomes somebody else's.
   if (info.uid != ::geteuid()) {
-    if (::geteuid() != 0) {
-      throw Error(Errc::permission, printable(work_path()) + " belongs to another user: it was " +
-                                        "begun as somebody else")
-          .with_path(work_path());
-    }
-    // From here on its former owner stays outside.
-    if (::fchown(found->get(), 0, 0) != 0) {
-      throw system_error(errno, "taking over " + printable(work_path())).with_path(work_path());
-    }
+    throw Error(Errc::permission, printable(work_path()) + " belongs to user " +
+                                      std::to_string(info.uid) +
+                                      ", who began it and has to go on with it")
+        .with_path(work_path());
   }
   if ((info.mode & 077) != 0) throw untrusted("is open to other users");
   if (info.encrypted) throw untrusted("is encrypted itself");

@@ -80,6 +80,17 @@ std::uint64_t seek_to(int fd, std::uint64_t offset, int what, std::uint64_t size
   return std::min(static_cast<std::uint64_t>(found), size);
 }
 
+/// Where at least one of two files has data next; empty at the end of the range if neither has.
+ByteRange next_data(int a, int b, ByteRange range) {
+  const std::uint64_t end = range.end;
+  const std::uint64_t begin =
+      std::min(seek_to(a, range.begin, SEEK_DATA, end), seek_to(b, range.begin, SEEK_DATA, end));
+  if (begin == end) return {end, end};
+  return {begin, std::max(seek_to(a, begin, SEEK_HOLE, end), seek_to(b, begin, SEEK_HOLE, end))};
+}
+
+bool is_at_least(int fd, std::uint64_t size) { return entry_status(fd).size >= size; }
+
 }  // namespace
 
 void copy_contents(int source, int destination, ByteRange range, TreeProgress& progress,
@@ -103,11 +114,20 @@ bool same_contents(int a, int b, ByteRange range, const Interruption& interrupti
   char* const buffer_a = thread_buffer(0);
   char* const buffer_b = thread_buffer(1);
   std::uint64_t checked = range.begin;
-  for (std::uint64_t at = range.begin; at < range.end; at += kBufferSize) {
-    const std::size_t wanted = piece(range.end - at);
+  std::uint64_t end_of_data = range.end - range.begin > kBufferSize ? range.begin : range.end;
+  for (std::uint64_t at = range.begin; at < range.end;) {
+    if (at >= end_of_data) {
+      const ByteRange data = next_data(a, b, {at, range.end});
+      at = data.begin;
+      end_of_data = data.end;
+      // What is missing at the end is no hole.
+      if (at == range.end) return is_at_least(a, range.end) && is_at_least(b, range.end);
+    }
+    const std::size_t wanted = piece(end_of_data - at);
     const std::size_t found = read_at(b, buffer_b, wanted, at);
     if (found != wanted || read_at(a, buffer_a, wanted, at) != wanted) return false;
     if (std::memcmp(buffer_a, buffer_b, wanted) != 0) return false;
+    at += wanted;
     if (at - checked < kStep) continue;
     checked = at;
     interruption.check();

@@ -58,9 +58,9 @@ class FaultInjector:
         return ["-f", "-qq", "-o", trace, "-e", f"trace={call.name}", "-e",
                 f"inject={call.name}:{fault}:when={call.number}", self._program, *args]
 
-    def run(self, args, call, fault):
+    def run(self, args, call, fault, **how):
         """The command's result; `fault` is strace's word: signal=KILL, error=EIO."""
-        return self._strace(self._words(args, call, fault))
+        return self._strace(self._words(args, call, fault), **how)
 
     def start_to_stop(self, args, call):
         """The started process, and the file in which strace notes when the command stops."""

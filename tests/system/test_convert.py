@@ -11,6 +11,7 @@ import pytest
 import harness
 import kernel
 import trees
+from faults import Call, FaultInjector
 
 STRATEGIES = pytest.mark.parametrize("strategy", [[], ["--low-space"]], ids=["copy", "low-space"])
 
@@ -376,6 +377,139 @@ class Cut:
 @pytest.fixture
 def cut(run):
     return Cut(run)
+
+
+@pytest.fixture
+def injector(sandbox, scratch, secrets):
+    return FaultInjector(sandbox.install_program(), scratch, secrets)
+
+
+# The first one makes the original and its copy change places.
+EXCHANGE = Call("renameat2", 1)
+
+
+def make_data(directory):
+    (directory / "sub").mkdir(parents=True)
+    for number in range(20):
+        (directory / "sub" / f"file{number}").write_text(f"{number}")
+
+
+def test_an_original_that_is_put_back_is_not_called_encrypted(disk, data, run, secret, injector):
+    make_data(data)
+    make_data(disk / "first")
+    calls = injector.calls(convert(disk / "first", secret), ("renameat2", "unlinkat"))
+    while_removing = calls[calls.index(EXCHANGE) + 3]
+    args = [*convert(data, secret), "--name", "second"]
+    assert injector.run(args, while_removing, "signal=KILL").rc == -9
+    assert run.ok(["convert", data, "--status", "--json"])["state"] == "removing"
+    work = next(disk / name for name in os.listdir(disk) if name.startswith(".fscryptctl-"))
+    data.rename(disk / "copy")
+    (work / "tree").rename(data)
+    left = trees.snapshot(data)
+    result = run(args)
+    assert result.rc == 9 and "is not that copy any more" in result.err
+    assert_same(left, data)
+    data.rename(work / "tree")
+    (disk / "copy").rename(data)
+    run.ok(args)
+    assert (data / "sub/file7").read_text() == "7"
+    assert_nothing_left(disk)
+
+
+def set_times(disk, path, seconds):
+    """All of them, on the disk, as if the clock had been wrong when the file was written."""
+    inode = path.stat().st_ino
+    disk.unmount()
+    for field in ("ctime", "mtime", "atime"):
+        harness.command("debugfs", "-w", "-R", f"sif <{inode}> {field} @{seconds}", disk.image)
+    disk.mount()
+
+
+def test_what_is_written_while_the_clock_is_wrong_is_not_lost(disk, data, run, secret, injector):
+    make_data(data)
+    assert injector.run(convert(data, secret), EXCHANGE, "signal=KILL").rc == -9
+    assert run.ok(["convert", data, "--status", "--json"])["state"] == "exchanging"
+    path = data / "sub/file7"
+    path.write_text("from the past")
+    set_times(disk, path, 1000000000)
+    assert path.read_text() == "from the past" and int(path.stat().st_ctime) == 1000000000
+    run.ok(convert(data, secret))
+    assert path.read_text() == "from the past"
+    assert kernel.get_policy(data) is not None
+
+
+def test_a_copy_that_was_exchanged_for_another_is_not_touched(disk, data, run, secret, cut):
+    make_slow_data(data, 6000)
+    begin(run, convert(data, secret), disk, cut)
+    work = next(disk / name for name in os.listdir(disk) if name.startswith(".fscryptctl-"))
+    (work / "tree").rename(disk / "kept")
+    kernel.set_policy(make_directory(work / "tree"), kernel.get_policy(disk / "kept").key_identifier)
+    (work / "tree/somebody's").write_text("x")
+    result = run(convert(data, secret))
+    assert result.rc == 8 and "not what was made there" in result.err
+    assert (work / "tree/somebody's").read_text() == "x"
+
+
+def make_directory(path):
+    path.mkdir(mode=0o700)
+    return path
+
+
+def test_root_does_not_take_over_what_a_user_began(disk, run, secrets, alice, injector):
+    home = disk / "home"
+    home.mkdir()
+    os.chown(home, alice.uid, alice.gid)
+    secret = secrets.file("hers", b"battery staple\n", alice)
+    data = home / "data"
+    kernel.as_user(alice.uid, make_data, data)
+    before = trees.snapshot(data)
+    assert injector.run(convert(data, secret), EXCHANGE, "signal=KILL", user=alice).rc == -9
+    status = run.ok(["convert", data, "--status", "--json"])
+    assert status["state"] == "exchanging" and status["resumable"] is True
+    for args in (convert(data, secret), ["convert", data, "--cancel"]):
+        result = run(args)
+        assert result.rc == 7 and "who began it" in result.err
+    work = next(home / name for name in os.listdir(home) if name.startswith(".fscryptctl-"))
+    assert work.stat().st_uid == alice.uid
+    assert_same(before, data)
+    run.ok(convert(data, secret), user=alice)
+    assert_same(before, data)
+
+
+@STRATEGIES
+def test_root_does_it_for_a_user(disk, run, secret, alice, secrets, strategy):
+    data = disk / "data"
+    make_data(data)
+    for path in (data, data / "sub", *(data / "sub").iterdir()):
+        os.chown(path, alice.uid, alice.gid)
+    before = trees.snapshot(data)
+    run.ok(convert(data, secret, *strategy))
+    assert_same(before, data)
+    hers = secrets.file("hers", b"correct horse\n", alice)
+    run.ok(["lock", data], user=alice)
+    run.ok(["unlock", data, "--passphrase-file", hers], user=alice)
+    run.ok(["reencrypt", data, "--new-passphrase-file", secret, *strategy])
+    assert_same(before, data)
+    run.ok(["decrypt", data, *strategy])
+    assert kernel.get_policy(data) is None
+    assert_same(before, data)
+    assert_nothing_left(disk)
+
+
+def test_every_command_moves_large_files_in_parts(make_filesystem, set_up, run, secret):
+    disk = make_filesystem(size_mib=64)
+    set_up(disk)
+    data = disk / "data"
+    make_data(data)
+    (data / "large").write_bytes(os.urandom(33_333_333))
+    before = trees.snapshot(data)
+    run.ok(convert(data, secret, "--low-space"))
+    assert_same(before, data)
+    run.ok(["reencrypt", data, "--low-space", "--new-passphrase-file", secret, "--name", "new"])
+    assert_same(before, data)
+    run.ok(["decrypt", data, "--low-space"])
+    assert_same(before, data)
+    assert_nothing_left(disk)
 
 
 def make_slow_data(directory, files=3000):
