@@ -646,42 +646,38 @@ class Conversion {
     return tree;
   }
 
+  /// Also what an earlier round or run has left: files that changed since are copied again.
   void copy() {
+    if (++rounds_ > kMaxRounds) {
+      throw Error(Errc::files_in_use, "the files of " + printable(site_.path()) +
+                                          " keep changing while they are copied")
+          .with_path(site_.path());
+    }
     const Journal& journal = operation_->journal();
     const UniqueFd copy = tree();
-    for (int round = 0; round < kMaxRounds; ++round) {
-      const FileTime since = filesystem_now(site_.work());
-      phase("copying", journal.bytes, journal.files);
-      const bool empty = directory_names(copy.get(), 1).names.empty();
-      with_path([&] { copy_tree(site_.directory(), copy.get(), {empty, 0}, progress_, tick()); });
-      phase("syncing", journal.bytes, journal.files);
-      tick()();
-      sync_tree(copy.get());
-      if (is_copy_right(copy.get(), since)) {
-        operation_->update([&](Journal& next) {
-          next.since = journal_time(since);
-          next.state = State::exchanging;
-        });
-        return;
-      }
-    }
-    throw Error(Errc::files_in_use,
-                "the files of " + printable(site_.path()) + " keep changing while they are copied")
-        .with_path(site_.path());
+    const FileTime since = filesystem_now(site_.work());
+    phase("copying", journal.bytes, journal.files);
+    const bool empty = directory_names(copy.get(), 1).names.empty();
+    with_path([&] { copy_tree(site_.directory(), copy.get(), {empty, 0}, progress_, tick()); });
+    phase("syncing", journal.bytes, journal.files);
+    tick()();
+    sync_tree(copy.get());
+    if (journal.verify && !is_copy_right(copy.get(), since)) return;
+    operation_->update([&](Journal& next) {
+      next.since = journal_time(since);
+      next.state = State::exchanging;
+    });
   }
 
-  /// False if files were changed meanwhile. Throws if they are being written to now, and if the
-  /// copy is not what was written.
+  /// False if it differs since files were changed meanwhile. Throws if they are being written to
+  /// now, and if the copy is not what was written.
   bool is_copy_right(int copy, FileTime since) {
     const Journal& journal = operation_->journal();
-    std::vector<TreeFinding> differences;
-    if (journal.verify) {
-      phase("comparing", journal.bytes, journal.files);
-      differences = compare_trees(site_.directory(), copy, kMaxFindings, progress_, tick());
-    }
-    const std::vector<TreeFinding> changes = changes_of_original(since);
-    if (!changes.empty()) return false;
+    phase("comparing", journal.bytes, journal.files);
+    const std::vector<TreeFinding> differences =
+        compare_trees(site_.directory(), copy, kMaxFindings, progress_, tick());
     if (differences.empty()) return true;
+    if (!changes_of_original(since).empty()) return false;
     std::vector<std::string> names;
     names.reserve(differences.size());
     for (const TreeFinding& difference : differences) {
@@ -987,6 +983,7 @@ class Conversion {
   Identity user_;
   std::optional<UserStore> store_;
   std::optional<Operation> operation_;
+  int rounds_ = 0;  ///< of copying in this run
   TreeProgress progress_;
   ConversionProgress shown_;
   ConversionResult result_;

@@ -18,7 +18,7 @@ constexpr std::string_view kItem = "  - ";
 constexpr std::string_view kFieldOfItem = "    ";
 constexpr std::uint32_t kLastCodePoint = 0x10ffff;
 /// More than any document or item has, so that looking for duplicates stays cheap.
-constexpr std::size_t kMaxFields = 64;
+constexpr std::size_t kMaxFields = 32;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_lower(char c) { return c >= 'a' && c <= 'z'; }

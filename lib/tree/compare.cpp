@@ -269,7 +269,7 @@ std::vector<TreeFinding> changes_since(int root, FileTime since, std::size_t lim
   auto directory = std::make_shared<TreeDirectory>();
   directory->source = reopen_directory(root);
   changes.look_at_directory(root, ".");
-  walk_tree(directory, changes, 0, interruption);
+  walk_tree(directory, changes, default_threads(), interruption);
   return findings.take();
 }
 
