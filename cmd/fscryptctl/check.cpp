@@ -94,7 +94,8 @@ class Fixes {
       case FindingCode::unused_protector:
         return named("protector remove", finding, finding.id);
       case FindingCode::conversion:
-        return named("convert", finding, shell_quoted(finding.path));
+        // It may be another command's; that tells.
+        return command("convert", "convert " + shell_quoted(finding.path) + " --status");
       case FindingCode::directory_missing:  // it may only have been moved: unlock notes where to
       case FindingCode::newer_format:
       case FindingCode::unreadable:

@@ -158,7 +158,7 @@ class Run {
       if (options_.cancel) {
         cancel_conversion(context, request, secrets);
         out_.set_changed();
-        out_.json()["state"] = "none";
+        put_status(out_.json(), conversion_status(context, request, secrets, false));
         say([&] { out_.message(printable(path) + " is as it was before"); });
       } else {
         report(convert_directory(context, request, secrets), request);
@@ -186,11 +186,17 @@ class Run {
     display_.clear();
     if (plan.scan.linked_outside > 0) {
       out_.note(counted(plan.scan.linked_outside, "file has", "files have") +
-                " another name outside, by which the contents as they are now stay readable");
+                " another name outside, by which the contents " + what_stays_outside());
     }
     if (refusal(plan)) return;
     plan_.reset();
     out_.message(verb_ing(plan));
+  }
+
+  [[nodiscard]] std::string what_stays_outside() const {
+    return options_.command == Journal::Command::convert
+               ? "as they are now stay readable"
+               : "stay as they are now, encrypted with the key that the directory has now";
   }
 
   [[nodiscard]] std::string verb_ing(const ConversionPlan& plan) const {
@@ -203,12 +209,14 @@ class Run {
     const ConversionPlan plan = plan_conversion(context, request, secrets);
     display_.clear();
     put_plan(out_.json(), plan);
-    put_status(out_.json(), conversion_status(context, request, secrets, true));
+    const ConversionStatus status = conversion_status(context, request, secrets, true);
+    put_status(out_.json(), status);
     out_.json()["bytes_total"] = plan.scan.bytes;
     out_.json()["files_total"] = plan.scan.files;
     out_.hints.low_space_fits =
         plan.strategy == Strategy::copy && !plan.fits() && plan.fits_low_space();
     out_.data(plan_text(plan, options_.command));
+    if (status.journal) note_unfinished(status, request.encrypt.path);
     if (const std::optional<Error> error = refusal(plan)) out_.error(*error);
     return out_.exit_code();
   }
@@ -218,11 +226,13 @@ class Run {
     display_.clear();
     put_status(out_.json(), status);
     out_.data(state_text(status, request.encrypt.path));
-    if (status.journal) {
-      out_.note("go on with: fscryptctl " + std::string(name_of(status.journal->command)) + " " +
-                shell_quoted(request.encrypt.path));
-    }
+    if (status.journal) note_unfinished(status, request.encrypt.path);
     return out_.exit_code();
+  }
+
+  void note_unfinished(const ConversionStatus& status, const std::string& path) {
+    out_.note("go on with: fscryptctl " + std::string(name_of(status.journal->command)) + " " +
+              shell_quoted(path));
   }
 
   /// After a failure, for whoever wants to go on.
@@ -253,8 +263,7 @@ class Run {
     json["recovery_key_made"] = result.recovery_key_made;
     if (!result.changed) return out_.message(printable(path) + " is encrypted already");
     out_.message(done(path, result));
-    if (options_.command == Journal::Command::decrypt) return;
-    if (!result.protectors.empty()) {
+    if (options_.command != Journal::Command::decrypt && !result.protectors.empty()) {
       out_.note("it opens with " + way_in(result.protectors.front()) +
                 (has_recovery_key(result) ? "" : "; there is no recovery key"));
     }

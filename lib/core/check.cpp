@@ -248,9 +248,9 @@ class UserCheck {
     PolicyRecord record = parse_policy(text);
     const KeyIdentifier key = record.summary.key_identifier;
     if (emit(record) != text) changes_[key].findings.push_back(add_spelling(file_of(key)));
-    if (record.operation) {
-      report_.add(FindingCode::conversion, file_of(key), uid_,
-                  "a conversion of its directory is in progress", key.hex());
+    if (record.operation && !record.summary.paths.empty()) {
+      report_.add_path(FindingCode::conversion, path_of(record.summary.paths.back()), uid_,
+                       "a conversion of this directory is unfinished", key.hex());
     }
     policies_.emplace(key, std::move(record));
   }
@@ -307,6 +307,8 @@ class UserCheck {
       check_policy_of(policy, hint, state);
       if (leads_there(state)) continue;
       if (found && state.kind == HintState::Kind::hidden) continue;
+      // Until its conversion is done, what stands there is not encrypted with it yet.
+      if (policy.operation) continue;
       if (found) {
         changes_[key].findings.push_back(report_.add_path(
             FindingCode::stale_hint, path_of(hint), uid_,

@@ -557,6 +557,7 @@ class Conversion {
     }
     if (!record) throw missing_record();
     require_same_policy_options(*record);
+    require_same_name(*record);
     UnlockedPolicy policy = open_policy(*store_, *record, first_protector(), opener_, site_.path());
     JournalKey key = journal_key_of(policy.key, journal.operation);
     require_authentic(OperationStore(*store_), journal, key);
@@ -574,6 +575,16 @@ class Conversion {
   void require_same_policy_options(const PolicyRecord& record) const {
     if (!request_.encrypt.options_given || request_.encrypt.options == record.options) return;
     throw Error(Errc::usage, "it was begun with other modes").with_path(site_.path());
+  }
+
+  /// It was the new protector's; now none is made.
+  void require_same_name(const PolicyRecord& record) const {
+    if (!request_.encrypt.name) return;
+    for (const ProtectorRecord& protector :
+         read_protectors(*store_, record.summary.protectors).records) {
+      if (protector.summary.name == *request_.encrypt.name) return;
+    }
+    throw Error(Errc::usage, "it was begun with another --name").with_path(site_.path());
   }
 
   [[nodiscard]] std::optional<std::string> first_protector() const {
@@ -607,6 +618,11 @@ class Conversion {
 
   void unlock_again(const KeyIdentifier& key) {
     if (has_key(key)) return;
+    const std::optional<KernelPolicy> policy = site_.policy(context_);
+    if (policy && policy->key == KeySpecifier(key)) {
+      static_cast<void>(unlock_directory(context_, site_.path(), {}, opener_));
+      return;
+    }
     static_cast<void>(unlock_key(context_, site_.filesystem(), key, {}, opener_));
   }
 
@@ -899,6 +915,11 @@ class Conversion {
         context_.kernel.remove_key(site_.filesystem().fd(), key, RemoveScope::own_claim));
   }
 
+  static std::string nothing_opened_by(const ProtectorSummary& protector) {
+    return "protector \"" + printable(protector.name) +
+           "\" opens nothing any more: fscryptctl protector remove " + protector.id.hex();
+  }
+
   std::vector<ProtectorSummary> unused_protectors(
       const std::vector<ProtectorId>& candidates) const {
     std::vector<ProtectorSummary> unused;
@@ -970,6 +991,9 @@ class Conversion {
     const std::optional<PolicyRecord> record = store_->policy(key);
     if (!record || record->operation != operation) return;
     store_->remove(lock, key);
+    for (const ProtectorSummary& protector : unused_protectors(record->summary.protectors)) {
+      request_.note(nothing_opened_by(protector));
+    }
     const ActAs acting(user_);
     static_cast<void>(
         context_.kernel.remove_key(site_.filesystem().fd(), key, RemoveScope::own_claim));

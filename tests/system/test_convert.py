@@ -389,7 +389,7 @@ EXCHANGE = Call("renameat2", 1)
 
 
 def make_data(directory):
-    (directory / "sub").mkdir(parents=True)
+    (directory / "sub").mkdir(parents=True, exist_ok=True)
     for number in range(20):
         (directory / "sub" / f"file{number}").write_text(f"{number}")
 
@@ -448,6 +448,47 @@ def test_a_copy_that_was_exchanged_for_another_is_not_touched(disk, data, run, s
     result = run(convert(data, secret))
     assert result.rc == 8 and "not what was made there" in result.err
     assert (work / "tree/somebody's").read_text() == "x"
+
+
+def test_what_others_say_of_an_unfinished_one(disk, data, run, secret, injector):
+    make_data(data)
+    assert injector.run(convert(data, secret), EXCHANGE, "signal=KILL").rc == -9
+    [finding] = run.ok(["check", disk, "--json"])["findings"]
+    assert finding["code"] == "conversion" and finding["path"] == str(data)
+    assert f"fscryptctl convert {data} --status" in run(["check", disk]).out
+    plan = run(["convert", data, "--dry-run"])
+    assert plan.rc == 0 and f"go on with: fscryptctl convert {data}" in plan.err
+    other = run([*convert(data, secret), "--name", "other"])
+    assert other.rc == 2 and "another --name" in other.err
+    cancelled = run(["convert", data, "--cancel", "--json"])
+    assert cancelled.rc == 0 and "opens nothing any more" in cancelled.err
+    assert cancelled.json()["state"] == "none" and cancelled.json()["resumable"] is False
+    assert cancelled.json()["bytes_free"] > 0
+
+
+def test_decrypt_says_what_is_left(disk, data, run, secret):
+    run.ok(["encrypt", data, "--create", "--new-passphrase-file", secret])
+    (data / "file").write_text("x")
+    os.link(data / "file", disk / "outside")
+    done = run(["decrypt", data])
+    assert done.rc == 0 and "encrypted with the key that the directory has now" in done.err
+    assert f"the previous key is still that of {disk / 'outside'}" in done.err
+    run.ok(["decrypt", data, "--status"])
+    (disk / "outside").unlink()
+    run.ok(convert(data, secret, "--name", "second"))
+    assert 'protector "second" opens nothing any more' in run(["decrypt", data]).err
+
+
+def test_the_wrong_secret_is_said_to_be_wrong_for_the_directory(disk, data, run, secret, injector,
+                                                                passphrase_file):
+    run.ok(["encrypt", data, "--create", "--new-passphrase-file", secret])
+    make_data(data)
+    assert injector.run(["decrypt", data], EXCHANGE, "signal=KILL").rc == -9
+    run.ok(["lock", data])
+    wrong = passphrase_file("wrong", name="wrong")
+    result = run(["decrypt", data, "--passphrase-file", wrong])
+    assert result.rc == 3 and f"wrong passphrase for {data}" in result.err
+    run.ok(["decrypt", data, "--passphrase-file", secret])
 
 
 def make_directory(path):
