@@ -2,7 +2,7 @@
 
 A line that starts with "$ " is typed; what follows is what it prints, standard error included, and
 "[N]" after a failure with exit code N. "#" starts a comment. Ids, keys, days, devices, process ids and
-the scratch directory differ from run to run and stand as <id>, <key>, <day>, <device>, <pid>, <disk>. To write the files
+the scratch directory differ from run to run and stand as <id>, <key>, <day>, <device>, <pid>, <disk>, <free>. To write the files
 anew after a change that is meant: FSCRYPTCTL_WRITE_TRANSCRIPTS=1.
 """
 
@@ -28,6 +28,7 @@ def normalised(text, disk):
     text = re.sub(r"\b[0-9a-f]{16}\b", "<id>", text)
     text = re.sub(r"\b\d{4}-\d\d-\d\d\b", "<day>", text)
     text = re.sub(r"^\d+(?= +root)", "<pid>", text, flags=re.MULTILINE)
+    text = re.sub(r"[\d.]+ [MG]B free", "<free> free", text)
     # Root may be kept from looking at some processes of the machine that runs the tests.
     text = text.replace("note: some processes could not be looked at\n", "")
     # Columns are as wide as the scratch directory's name.
