@@ -82,6 +82,7 @@ Errc code_of(Obstacle::Kind kind) {
       return Errc::unconvertible;
     case Obstacle::Kind::foreign_owner:
     case Obstacle::Kind::unreadable:
+    case Obstacle::Kind::not_movable:
       return Errc::permission;
   }
   return Errc::internal;
@@ -103,6 +104,8 @@ std::string what_is_in_the_way(Obstacle::Kind kind) {
       return "files belong to others or are devices, and only root can make such";
     case Obstacle::Kind::unreadable:
       return "files cannot be read";
+    case Obstacle::Kind::not_movable:
+      return "the directory itself is immutable or append-only (chattr -i -a)";
   }
   return "";
 }
@@ -150,6 +153,8 @@ std::string_view obstacle_name(Obstacle::Kind kind) {
       return "foreign_owner";
     case Obstacle::Kind::unreadable:
       return "unreadable";
+    case Obstacle::Kind::not_movable:
+      return "not_movable";
   }
   return "";
 }

@@ -92,6 +92,8 @@ class Scan final : public TreeVisitor {
   void add_root(int root) {
     const EntryStatus status = entry_status(root);
     look_at_owner(root, status, ".");
+    constexpr std::uint64_t kLocking = STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND;
+    if ((status.marks & kLocking) != 0) add(Obstacle::Kind::not_movable, ".");
     add_inode(block_size_ + xattr_space(root, status));
     ++result_.directories;
   }

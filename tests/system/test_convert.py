@@ -231,6 +231,19 @@ def test_a_swap_file_is_refused(disk, data, run, secret):
         harness.command("swapoff", swap)
 
 
+@STRATEGIES
+@pytest.mark.parametrize("flag", ["i", "a"])
+def test_a_directory_that_cannot_be_renamed_is_refused(disk, data, run, secret, flag, strategy):
+    make_data(data)
+    harness.command("chattr", f"+{flag}", data)
+    result = run(convert(data, secret, "--json", *strategy))
+    harness.command("chattr", f"-{flag}", data)
+    assert result.rc == 7 and "immutable or append-only" in result.json()["error"]["message"]
+    assert {"path": ".", "reason": "not_movable"} in result.json()["obstacles"]
+    assert_nothing_left(disk)
+    run.ok(convert(data, secret, *strategy))
+
+
 def test_places_that_cannot_be_converted(disk, data, run, secret):
     assert run(convert(disk, secret)).rc == 2
     (disk / "file").write_text("x")

@@ -19,6 +19,7 @@ struct Obstacle {
     symlink_target,  ///< too long for an encrypted symlink
     foreign_owner,   ///< a uid, gid, device or capability that only root can give
     unreadable,      ///< the caller may not read it
+    not_movable,     ///< the root itself: immutable or append-only, it cannot be renamed
   };
   Kind kind;
   std::string path;  ///< relative to the root of the tree
