@@ -17,6 +17,7 @@
 #include "fscryptctl/crypto/digest.h"
 #include "fscryptctl/crypto/recovery_key.h"
 #include "fscryptctl/metadata/backup_codec.h"
+#include "fscryptctl/metadata/journal.h"
 #include "fscryptctl/metadata/share_codec.h"
 #include "fscryptctl/metadata/yaml_codec.h"
 
@@ -77,6 +78,18 @@ void check_share(std::string_view text) {
   require(parse_share(emit(shared)) == shared);
 }
 
+void check_journal(std::string_view text) {
+  const Journal journal = parse_journal(text);
+  const JournalKey key;  // which one is no matter here
+  const std::string written = emit(journal, key);
+  require(parse_journal(written) == journal && is_authentic(written, key));
+}
+
+/// The same with the line of a MAC, so that what comes before it is tried, too.
+std::string with_mac(std::string_view text) {
+  return std::string(text) + "---\nmac: " + std::string(64, '0') + "\n";
+}
+
 /// The same with the digest that fits, so that what comes after it is tried, too.
 std::string with_digest(std::string_view text) {
   std::string whole(text);
@@ -114,6 +127,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   read([&] { check_backup(with_digest(text)); });
   read([&] { check_share(text); });
   read([&] { check_share(with_digest(text)); });
+  read([&] { check_journal(text); });
+  read([&] { check_journal(with_mac(text)); });
   check_recovery_key({data, size});
   return 0;
 }

@@ -237,7 +237,7 @@ def stage_fuzz():
     return needs(program) or one("fuzz", [
         program, f"-max_total_time={FUZZ_SECONDS}", f"-max_len={2 * LONGEST_RECORD}", "-timeout=5",
         "-rss_limit_mb=1024", "-print_final_stats=1", f"-artifact_prefix={LOGS}/fuzz-", corpus,
-        records])
+        records, REPOSITORY / "tests/fuzz/journals"])
 
 
 def stage_fuzz_imports():
