@@ -956,6 +956,7 @@ class Conversion {
     const bool has_work = site_.open_work(journal.operation);
     if (encrypts() ? !take_up_policy(journal, has_work) : false) return;
     if (!encrypts()) take_up_decryption(journal, has_work);
+    if (journal.previous) unlock_again(*journal.previous);
     const UniqueFd source = tree();
     phase("moving", journal.bytes, journal.files);
     if (operation_->journal().part) {

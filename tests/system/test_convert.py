@@ -504,6 +504,23 @@ def test_the_wrong_secret_is_said_to_be_wrong_for_the_directory(disk, data, run,
     run.ok(["decrypt", data, "--passphrase-file", secret])
 
 
+def test_a_locked_reencryption_is_taken_back_with_both_secrets(disk, data, run, secret, injector,
+                                                               passphrase_file):
+    new = passphrase_file("a new one", name="new")
+    run.ok(["encrypt", data, "--create", "--new-passphrase-file", secret])
+    make_data(data)
+    before = trees.snapshot(data)
+    args = ["reencrypt", data, "--new-passphrase-file", new, "--low-space"]
+    # Some files have moved, and others have not.
+    assert injector.run(args, Call("unlinkat", 9), "signal=KILL").rc == -9
+    disk.remount()
+    assert run.ok(["reencrypt", data, "--status", "--json"])["state"] == "moving"
+    secrets = ["--passphrase-file", secret, "--new-passphrase-file", new]
+    run.ok(["reencrypt", data, "--cancel", *secrets])
+    assert_same(before, data)
+    assert_nothing_left(disk)
+
+
 def make_directory(path):
     path.mkdir(mode=0o700)
     return path
