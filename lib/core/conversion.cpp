@@ -369,7 +369,7 @@ class Conversion {
     }
   }
 
-  void begin_decrypting(Journal journal) {
+  void begin_decrypting(const Journal& journal) {
     site_.make_work(journal.operation);
     try {
       operation_.emplace(*store_, journal, make_journal_key(site_));
