@@ -959,7 +959,8 @@ class Conversion {
     if (journal.previous) unlock_again(*journal.previous);
     const UniqueFd source = tree();
     phase("moving", journal.bytes, journal.files);
-    if (operation_->journal().part) {
+    // On the way back already it is a file that goes back, which move_tree goes on with.
+    if (journal.state != State::returning && journal.part) {
       with_path(
           [&] { finish_part(move_request(site_.directory(), source.get()), progress_, tick()); });
     }

@@ -521,6 +521,30 @@ def test_a_locked_reencryption_is_taken_back_with_both_secrets(disk, data, run, 
     assert_nothing_left(disk)
 
 
+def test_the_way_back_goes_on_with_a_file_in_parts(make_filesystem, set_up, run, secret, injector):
+    disk = make_filesystem(size_mib=64)
+    set_up(disk)
+    data = disk / "data"
+    make_data(data)
+    (data / "large").write_bytes(os.urandom(30_000_000))
+    before = trees.snapshot(data)
+    # Cut off when the large file has moved, which is the only one that is shortened.
+    calls = injector.calls([*convert(disk / "data", secret), "--low-space"], ("ftruncate", "syncfs"))
+    run.ok(["decrypt", data, "--low-space"])
+    after_large = calls[max(index for index, call in enumerate(calls) if call.name == "ftruncate") + 3]
+    args = [*convert(data, secret), "--low-space", "--name", "second"]
+    back = ["convert", data, "--cancel", "--passphrase-file", secret]
+    ways = [Call("syncfs", number) for number in range(2, 7)] + [Call("ftruncate", 3)]
+    for way in ways:
+        assert injector.run(args, after_large, "signal=KILL").rc == -9
+        assert injector.run(back, way, "signal=KILL").rc in (-9, 0)
+        if run.ok(["convert", data, "--status", "--json"])["state"] != "none":
+            run.ok(back)
+        assert_same(before, data)
+        args[-1] += "x"
+    assert_nothing_left(disk)
+
+
 def make_directory(path):
     path.mkdir(mode=0o700)
     return path
