@@ -980,6 +980,13 @@ class Conversion {
     if (site_.policy(context_)) require_unlocked();
     phase("removing", journal.bytes, journal.files);
     if (site_.work() >= 0 || site_.open_work(journal.operation)) {
+      // Files that were moved are nowhere else, and that a journal calls them a copy proves
+      // nothing.
+      if (journal.strategy == Strategy::copy && entry_info(site_.work(), kLinks)) {
+        throw Error(Errc::corrupt_metadata, printable(site_.work_path()) +
+                                                " holds files that were moved, not a copy of them")
+            .with_path(site_.path());
+      }
       static_cast<void>(remove_tree(site_.work(), ConversionSite::kTree, std::nullopt, tick()));
       site_.remove_work();
     }

@@ -725,6 +725,20 @@ def test_a_changed_journal_moves_nothing(disk, data, run, secret, cut):
     assert_same(before, data)
 
 
+def test_a_journal_that_calls_moved_files_a_copy_removes_none(disk, data, run, secret, cut):
+    make_slow_data(data, 6000)
+    before = trees.snapshot(data)
+    begin(run, convert(data, secret, "--low-space"), disk, cut)
+    journal = next(path for path in (disk / ".fscryptctl/users").rglob("operations/*.yaml")
+                   if not path.name.endswith(".policy.yaml"))
+    text = journal.read_text()
+    journal.write_text(text.replace("strategy: low-space", "strategy: copy"))
+    assert run(["convert", data, "--cancel", "--passphrase-file", secret]).rc == 8
+    journal.write_text(text)
+    run.ok(convert(data, secret, "--low-space"))
+    assert_same(before, data)
+
+
 def test_an_old_journal_does_nothing(disk, data, run, secret, cut):
     make_slow_data(data, 6000)
     begin(run, convert(data, secret), disk, cut)
