@@ -1,13 +1,10 @@
 #include "conversion_command.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 
 #include "fscryptctl/base/amount.h"
 #include "fscryptctl/core/status.h"
-#include "fscryptctl/core/users.h"
 #include "progress_display.h"
 #include "report.h"
 #include "table.h"
@@ -73,16 +70,6 @@ std::string verb(Journal::Command command) {
 
 std::string amount(std::uint64_t bytes, std::uint64_t files) {
   return human_size(bytes) + " in " + counted(files, "file", "files");
-}
-
-std::string holder_table(const HolderScan& scan) {
-  Table table({"PID", "USER", "COMMAND", "HOW", "PATH"});
-  for (const Holder& holder : scan.holders) {
-    const std::string mark = holder.pid == ::getppid() ? " (this shell)" : "";
-    table.add({holder.pid == 0 ? "-" : std::to_string(holder.pid), user_name(holder.uid),
-               holder.command, holder.kind, holder.path + mark});
-  }
-  return table.text();
 }
 
 std::string obstacle_table(const ConversionPlan& plan) {

@@ -11,7 +11,6 @@
 #include "invocation.h"
 #include "report.h"
 #include "signals.h"
-#include "table.h"
 
 namespace fscryptctl {
 namespace {
@@ -47,16 +46,6 @@ Error other_users(const LockResult& result, const std::string& name) {
       .with_path(name);
 }
 
-std::string table_of_holders(const LockResult& result) {
-  Table table({"PID", "USER", "COMMAND", "HOW", "PATH"});
-  for (const Holder& holder : result.scan.holders) {
-    const std::string mark = holder.pid == ::getppid() ? " (this shell)" : "";
-    table.add({holder.pid == 0 ? "-" : std::to_string(holder.pid), user_name(holder.uid),
-               holder.command, holder.kind, holder.path + mark});
-  }
-  return table.text();
-}
-
 Json json_of_result(const LockResult& result, const std::string& name) {
   Json object;
   put_path(object, "path", name);
@@ -83,7 +72,7 @@ void report(Output& out, const LockResult& result, const std::string& name) {
     out.hints.version_1 = std::holds_alternative<KeyDescriptor>(result.specifier);
     object["reason"] = errc_info(error.code()).reason;
     object["error"] = out.error_json(error);
-    out.error(error, table_of_holders(result));
+    out.error(error, holder_table(result.scan));
     if (!result.scan.complete) {
       out.note(own_identity().uid == 0 ? "some processes could not be looked at"
                                        : "other users' processes are not visible; try sudo");

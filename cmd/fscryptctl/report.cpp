@@ -1,5 +1,7 @@
 #include "report.h"
 
+#include <unistd.h>
+
 #include "fscryptctl/core/users.h"
 #include "table.h"
 
@@ -252,6 +254,16 @@ void report_damage(Output& out, const std::vector<DamagedRecord>& damaged) {
                     printable(one.file) + " (user " + std::to_string(one.uid) + "): " + one.reason)
                   .with_path(one.file));
   }
+}
+
+std::string holder_table(const HolderScan& scan) {
+  Table table({"PID", "USER", "COMMAND", "HOW", "PATH"});
+  for (const Holder& holder : scan.holders) {
+    const std::string mark = holder.pid == ::getppid() ? " (this shell)" : "";
+    table.add({holder.pid == 0 ? "-" : std::to_string(holder.pid), user_name(holder.uid),
+               holder.command, holder.kind, holder.path + mark});
+  }
+  return table.text();
 }
 
 std::string describe_stale(const CopyState& copy, const ProtectorSummary& protector) {

@@ -50,6 +50,9 @@ template <class Item>
 /// A line for each; without a header as details of a directory.
 [[nodiscard]] std::string protector_table(const Protectors& protectors, bool header);
 
+/// Who keeps files in use; the shell that runs the command is marked.
+[[nodiscard]] std::string holder_table(const HolderScan& scan);
+
 /// What a copy that was not written still opens with, and what brings it up to date.
 [[nodiscard]] std::string describe_stale(const CopyState& copy, const ProtectorSummary& protector);
 [[nodiscard]] Json json_ids(const std::vector<KeyIdentifier>& ids);
