@@ -203,6 +203,11 @@ class Encryption {
   }
 
   void set_policy(const PolicyRecord& policy) {
+    // Whoever had the lock before may have used the records that this run took up; setting the same
+    // policy again would succeed, and both would have done it.
+    if (context_.kernel.get_policy(target_.fd())) {
+      throw Error(Errc::io, printable(request_.path) + " has just been encrypted", EEXIST);
+    }
     const ActAs acting(user_);
     context_.kernel.set_policy(target_.fd(), {policy.summary.key_identifier, policy.options});
     context_.explain("set the policy of " + printable(request_.path));
