@@ -49,6 +49,11 @@ void put_status(Json& json, const ConversionStatus& status) {
   json["bytes_free"] = status.bytes_free;
   json["bytes_done"] = status.bytes_done;
   json["files_done"] = status.files_done;
+  // What a plan has told already stays.
+  for (const char* total : {"bytes_total", "files_total"}) {
+    if (!json.contains(total)) json[total] = 0;
+  }
+  if (!json.contains("strategy")) json["strategy"] = nullptr;
   if (!status.journal) return;
   json["command_begun"] = name_of(status.journal->command);
   json["strategy"] = name_of(status.journal->strategy);

@@ -62,6 +62,8 @@ void Conversion::finish_policy(const Journal& journal) {
 }
 
 void Conversion::retire_previous(const KeyIdentifier& key) {
+  // Nobody encrypts another directory with it between the look and the removal.
+  const UserStore::Lock lock = store_->lock(context_.throw_if_interrupted);
   const std::optional<PolicyRecord> record = store_->policy(key);
   const KeySearch search = search_by_key(context_, site_.filesystem(), {key});
   result_.previous_in_use = search.found;
@@ -74,7 +76,6 @@ void Conversion::retire_previous(const KeyIdentifier& key) {
     return;
   }
   if (record) {
-    const UserStore::Lock lock = store_->lock(context_.throw_if_interrupted);
     store_->remove(lock, key);
     result_.unused = unused_protectors(record->summary.protectors);
   }

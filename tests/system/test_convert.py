@@ -667,7 +667,9 @@ def test_ctrl_c_says_how_to_go_on_and_status_how_far_it_is(disk, data, run, secr
     assert run(["reencrypt", data, "--new-passphrase-file", secret]).rc in (4, 9)
     run.ok(convert(data, secret))
     assert_same(before, data)
-    assert run.ok(["convert", data, "--status", "--json"])["state"] == "none"
+    status = run.ok(["convert", data, "--status", "--json"])
+    assert status["state"] == "none" and status["resumable"] is False
+    assert status["strategy"] is None and status["bytes_total"] == status["files_total"] == 0
 
 
 def test_only_the_right_secret_goes_on(disk, data, run, secret, passphrase_file, cut):
