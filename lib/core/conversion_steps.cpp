@@ -134,7 +134,8 @@ std::vector<TreeFinding> Conversion::changes_of_original(FileTime since) {
     context_.explain("the clock was set back meanwhile: what changed cannot be told");
     return {{".", "changed"}};
   }
-  std::vector<TreeFinding> changes = changes_since(site_.directory(), since, kMaxFindings, tick());
+  std::vector<TreeFinding> changes =
+      changes_since(site_.directory(), since, ChangeSigns::times_and_writers, kMaxFindings, tick());
   if (is_open_for_writing(changes)) throw in_use(paths_below(changes));
   for (const TreeFinding& change : changes) {
     context_.explain("changed meanwhile: " + printable(change.path));
@@ -198,8 +199,10 @@ void Conversion::leave_exchange() {
   if (operation_->journal().strategy == Strategy::copy) {
     const UniqueFd original = open_tree_of(operation_->journal().original);
     phase("checking", 0, 0);
-    const std::vector<std::string> changed = paths_below(changes_since(
-        original.get(), file_time(operation_->journal().since), kMaxFindings, tick()));
+    const FileTime since = file_time(operation_->journal().since);
+    // Who has a file open for writing is asked again when it is removed.
+    const std::vector<std::string> changed =
+        paths_below(changes_since(original.get(), since, ChangeSigns::times, kMaxFindings, tick()));
     if (!changed.empty()) throw late_changes(changed);
   }
   operation_->update([](Journal& next) { next.state = State::removing; });

@@ -1,7 +1,6 @@
 #include "changes.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 
 #include <cerrno>
 #include <csignal>
@@ -27,17 +26,22 @@ Lease take_lease(int fd, int type) {
 
 bool has_lease(int fd) { return fcntl(fd, F_GETLEASE) == F_WRLCK; }
 
-std::optional<std::string> change_since(int path_fd, const EntryStatus& status, FileTime since) {
+std::optional<std::string> change_by_time(const EntryStatus& status, FileTime since) {
   // Special files have one inode in both trees: nothing about them can be missed, and their second
   // name changed them.
-  if (!status.is_regular() && !S_ISLNK(status.mode)) return std::nullopt;
-  if (status.changed >= since) return "changed";
-  if (!status.is_regular()) return std::nullopt;
-  const UniqueFd file = reopen_file(path_fd, O_RDONLY);
-  // Somebody's lease for writing is in the way.
-  if (!file) return errno == EAGAIN ? std::optional<std::string>("open for writing") : std::nullopt;
-  return is_open_for_writing(file.get()) ? std::optional<std::string>("open for writing")
-                                         : std::nullopt;
+  const bool counts = status.is_regular() || status.is_symlink();
+  return counts && status.changed >= since ? std::optional<std::string>("changed") : std::nullopt;
+}
+
+std::optional<std::string> change_since(OpenedEntry& entry, FileTime since) {
+  auto change = change_by_time(entry.status, since);
+  if (change || !entry.status.is_regular()) return change;
+  if (!entry.make_readable()) {
+    // Somebody's lease for writing is in the way.
+    return errno == EAGAIN ? std::optional<std::string>(kOpenForWriting) : std::nullopt;
+  }
+  return is_open_for_writing(entry.fd.get()) ? std::optional<std::string>(kOpenForWriting)
+                                             : std::nullopt;
 }
 
 }  // namespace fscryptctl

@@ -7,10 +7,11 @@
 
 namespace fscryptctl {
 
+/// "changed" if a file or symlink was changed at `since` or later, as its change time tells.
+[[nodiscard]] std::optional<std::string> change_by_time(const EntryStatus& status, FileTime since);
 /// "changed" or "open for writing" if a file, special file or symlink was changed at `since` or
 /// later, or somebody may be about to change it; nullopt if not. Directories are no matter of this.
-[[nodiscard]] std::optional<std::string> change_since(int path_fd, const EntryStatus& status,
-                                                      FileTime since);
+[[nodiscard]] std::optional<std::string> change_since(OpenedEntry& entry, FileTime since);
 
 /// Whether somebody has the file open for writing. False where that cannot be found out: a file of
 /// somebody else, or a filesystem without leases.

@@ -69,7 +69,7 @@ std::set<std::string> names_in(int directory) {
   const UniqueFd listed = reopen_directory(directory);
   std::set<std::string> names;
   DirectoryListing listing;
-  DirectoryListing::Entry entry;
+  DirectoryEntry entry;
   while (listing.next(listed.get(), entry)) names.insert(entry.name);
   return names;
 }
@@ -78,7 +78,7 @@ std::size_t count_entries(int directory) {
   const UniqueFd listed = reopen_directory(directory);
   std::size_t count = 0;
   DirectoryListing listing;
-  DirectoryListing::Entry entry;
+  DirectoryEntry entry;
   while (listing.next(listed.get(), entry)) ++count;
   return count;
 }
@@ -94,7 +94,8 @@ class Comparison final : public TreeVisitor {
 
   std::shared_ptr<TreeDirectory> enter(const std::shared_ptr<TreeDirectory>& parent,
                                        const std::string& name) override {
-    const UniqueFd there = find(*parent, name);
+    const UniqueFd there = find_entry(parent->destination.get(), name);
+    note_found(*parent, name, static_cast<bool>(there));
     if (!there) return nullptr;
     if (!entry_status(there.get()).is_directory()) {
       findings_.add(parent->path_of(name), "kind");
@@ -109,12 +110,13 @@ class Comparison final : public TreeVisitor {
     return directory;
   }
 
-  void visit(TreeDirectory& parent, const std::string& name) override {
-    const UniqueFd source = open_entry(parent.source.get(), name);
-    const UniqueFd there = find(parent, name);
+  void visit(TreeDirectory& parent, const DirectoryEntry& entry) override {
+    OpenedEntry source = open_listed(parent.source.get(), entry.name, entry.type);
+    auto there = find_opened(parent.destination.get(), entry.name, entry.type);
+    note_found(parent, entry.name, there.has_value());
     if (!there) return;
-    const auto what = compare(source.get(), there.get());
-    if (what) findings_.add(parent.path_of(name), *what);
+    const auto what = compare(source, *there);
+    if (what) findings_.add(parent.path_of(entry.name), *what);
     ++progress_.files;
   }
 
@@ -137,21 +139,18 @@ class Comparison final : public TreeVisitor {
   }
 
  private:
-  UniqueFd find(TreeDirectory& parent, const std::string& name) {
-    UniqueFd there = find_entry(parent.destination.get(), name);
-    if (there) {
+  void note_found(TreeDirectory& parent, const std::string& name, bool is_there) {
+    if (is_there) {
       ++static_cast<ComparedDirectory&>(parent).found;
     } else {
       findings_.add(parent.path_of(name), "missing");
     }
-    return there;
   }
 
-  std::optional<std::string> compare(int source, int there) {
-    const EntryStatus status = entry_status(source);
-    const EntryStatus found = entry_status(there);
+  std::optional<std::string> compare(OpenedEntry& source, OpenedEntry& there) {
+    const EntryStatus& status = source.status;
+    const EntryStatus& found = there.status;
     if ((status.mode & S_IFMT) != (found.mode & S_IFMT)) return "kind";
-    if (status.is_directory()) throw changed_meanwhile();
     if (status.is_special()) {
       return status.inode == found.inode ? std::nullopt : std::optional<std::string>("inode");
     }
@@ -163,8 +162,8 @@ class Comparison final : public TreeVisitor {
       case SameFiles::Answer::first:
         break;
     }
-    return status.is_symlink() ? compare_symlinks(source, status, there, found)
-                               : compare_files(source, status, there, found);
+    return status.is_symlink() ? compare_symlinks(source.fd.get(), status, there.fd.get(), found)
+                               : compare_files(source, there);
   }
 
   static std::optional<std::string> compare_symlinks(int source, const EntryStatus& status,
@@ -175,18 +174,20 @@ class Comparison final : public TreeVisitor {
     return difference(attributes, copied, false);
   }
 
-  std::optional<std::string> compare_files(int source, const EntryStatus& status, int there,
-                                           const EntryStatus& found) {
-    if (status.size != found.size) return "size";
-    const UniqueFd original = open_file(source);
-    const UniqueFd copy = open_file(there);
-    auto what = difference(read_attributes(original.get(), status),
-                           read_attributes(copy.get(), found), false);
+  std::optional<std::string> compare_files(OpenedEntry& source, OpenedEntry& there) {
+    const std::uint64_t size = source.status.size;
+    if (size != there.status.size) return "size";
+    source.require_readable();
+    there.require_readable();
+    const int original = source.fd.get();
+    const int copy = there.fd.get();
+    auto what = difference(read_attributes(original, source.status),
+                           read_attributes(copy, there.status), false);
     if (what) return what;
     // What was written is asked of the disk.
-    drop_cached(copy.get());
-    const bool same = same_contents(original.get(), copy.get(), {0, status.size}, interruption_);
-    progress_.bytes += status.size;
+    drop_cached(copy);
+    const bool same = same_contents(original, copy, {0, size}, interruption_);
+    progress_.bytes += size;
     return same ? std::nullopt : std::optional<std::string>("contents");
   }
 
@@ -198,7 +199,8 @@ class Comparison final : public TreeVisitor {
 
 class Changes final : public TreeVisitor {
  public:
-  Changes(FileTime since, Findings& findings) : since_(since), findings_(findings) {}
+  Changes(FileTime since, ChangeSigns signs, Findings& findings)
+      : since_(since), signs_(signs), findings_(findings) {}
 
   std::shared_ptr<TreeDirectory> enter(const std::shared_ptr<TreeDirectory>& parent,
                                        const std::string& name) override {
@@ -213,15 +215,12 @@ class Changes final : public TreeVisitor {
     return directory;
   }
 
-  void visit(TreeDirectory& parent, const std::string& name) override {
+  void visit(TreeDirectory& parent, const DirectoryEntry& entry) override {
     try {
-      const UniqueFd found = open_entry(parent.source.get(), name);
-      const EntryStatus status = entry_status(found.get());
-      if (status.is_directory()) throw changed_meanwhile();
-      const auto what = change_since(found.get(), status, since_);
-      if (what) findings_.add(parent.path_of(name), *what);
+      const auto what = change_of(parent.source.get(), entry);
+      if (what) findings_.add(parent.path_of(entry.name), *what);
     } catch (const Error& error) {
-      note_vanished(error, parent.path_of(name));
+      note_vanished(error, parent.path_of(entry.name));
     }
   }
 
@@ -230,6 +229,14 @@ class Changes final : public TreeVisitor {
   }
 
  private:
+  [[nodiscard]] std::optional<std::string> change_of(int dirfd, const DirectoryEntry& entry) const {
+    if (signs_ == ChangeSigns::times) {
+      return change_by_time(entry_status(open_entry(dirfd, entry.name).get()), since_);
+    }
+    OpenedEntry found = open_listed(dirfd, entry.name, entry.type);
+    return change_since(found, since_);
+  }
+
   /// What goes while it is looked at was changed just now.
   void note_vanished(const Error& error, const std::string& path) {
     if (error.code() != Errc::files_in_use) throw Error(error).with_path(path);
@@ -237,6 +244,7 @@ class Changes final : public TreeVisitor {
   }
 
   const FileTime since_;
+  const ChangeSigns signs_;
   Findings& findings_;
 };
 
@@ -261,11 +269,11 @@ FileTime filesystem_now(int directory) {
   return entry_status(file.get()).changed;
 }
 
-std::vector<TreeFinding> changes_since(int root, FileTime since, std::size_t limit,
-                                       const Tick& tick) {
+std::vector<TreeFinding> changes_since(int root, FileTime since, ChangeSigns signs,
+                                       std::size_t limit, const Tick& tick) {
   Interruption interruption(tick);
   Findings findings(limit);
-  Changes changes(since, findings);
+  Changes changes(since, signs, findings);
   auto directory = std::make_shared<TreeDirectory>();
   directory->source = reopen_directory(root);
   changes.look_at_directory(root, ".");

@@ -63,8 +63,10 @@ bool copy_data(int source, int destination, ByteRange range, TreeProgress& progr
     progress.bytes += found;
     if (found < wanted) return false;
     if (at - written_back < kStep && at != range.end) continue;
-    sync_file_range(destination, static_cast<off_t>(written_back),
-                    static_cast<off_t>(at - written_back), SYNC_FILE_RANGE_WRITE);
+    if (at - written_back >= kWrittenAtOnce) {
+      sync_file_range(destination, static_cast<off_t>(written_back),
+                      static_cast<off_t>(at - written_back), SYNC_FILE_RANGE_WRITE);
+    }
     written_back = at;
     interruption.check();
   }

@@ -13,9 +13,12 @@ struct ByteRange {
   std::uint64_t end;
 };
 
+/// From this size on the kernel is made to write a range as soon as it is copied, which is when it
+/// encrypts: so each thread encrypts what it copied.
+constexpr std::uint64_t kWrittenAtOnce = std::uint64_t{256} << 10;
+
 /// Copies a range of a regular file to the same place of another, where nothing is yet, with its
-/// holes, and lets the kernel begin to write it, which is when it encrypts: so each thread encrypts
-/// what it copied. The destination gets the size `range.end` if it ends with a hole.
+/// holes. The destination gets the size `range.end` if it ends with a hole.
 void copy_contents(int source, int destination, ByteRange range, TreeProgress& progress,
                    const Interruption& interruption);
 

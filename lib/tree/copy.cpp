@@ -15,6 +15,7 @@
 #include "directory_pair.h"
 #include "links.h"
 #include "removal.h"
+#include "writeback.h"
 
 namespace fscryptctl {
 namespace {
@@ -32,7 +33,8 @@ class Copy final : public TreeVisitor {
       : destination_root_(destination_root),
         options_(options),
         progress_(progress),
-        interruption_(interruption) {}
+        interruption_(interruption),
+        writeback_(destination_root) {}
 
   std::shared_ptr<TreeDirectory> enter(const std::shared_ptr<TreeDirectory>& parent,
                                        const std::string& name) override {
@@ -44,16 +46,14 @@ class Copy final : public TreeVisitor {
     return directory;
   }
 
-  void visit(TreeDirectory& parent, const std::string& name) override {
-    const UniqueFd source = open_entry(parent.source.get(), name);
-    const EntryStatus status = entry_status(source.get());
-    if (status.is_directory()) throw changed_meanwhile();
-    if (status.is_special()) {
-      place_special(source.get(), status, parent, name);
-    } else if (status.links > 1) {
-      copy_linked(source.get(), status, parent, name);
+  void visit(TreeDirectory& parent, const DirectoryEntry& entry) override {
+    OpenedEntry source = open_listed(parent.source.get(), entry.name, entry.type);
+    if (source.status.is_special()) {
+      place_special(source, parent, entry.name);
+    } else if (source.status.links > 1) {
+      copy_linked(source, parent, entry.name);
     } else {
-      copy_one(source.get(), status, parent, name, 0);
+      copy_one(source, parent, entry.name, 0);
     }
     ++progress_.files;
   }
@@ -67,7 +67,7 @@ class Copy final : public TreeVisitor {
   void remove_surplus(const TreeDirectory& directory) {
     const UniqueFd listed = reopen_directory(directory.destination.get());
     DirectoryListing listing;
-    DirectoryListing::Entry entry;
+    DirectoryEntry entry;
     while (listing.next(listed.get(), entry)) {
       if (!find_entry(directory.source.get(), entry.name)) {
         clear(directory.destination.get(), entry.name);
@@ -108,24 +108,23 @@ class Copy final : public TreeVisitor {
 
   void clear(int dirfd, const std::string& name) {
     try {
-      static_cast<void>(remove_entry(dirfd, name, std::nullopt, interruption_));
+      remove_entry(dirfd, name, interruption_);
     } catch (Error& error) {
       throw std::move(error).with_path({});  // it is about what stands there
     }
   }
 
-  void place_special(int source, const EntryStatus& status, const TreeDirectory& parent,
+  void place_special(const OpenedEntry& source, const TreeDirectory& parent,
                      const std::string& name) {
     if (const UniqueFd there = existing(parent, name)) {
-      if (entry_status(there.get()).inode == status.inode) return;
+      if (entry_status(there.get()).inode == source.status.inode) return;
       clear(parent.destination.get(), name);
     }
-    link_entry(source, parent.destination.get(), name);
+    link_entry(source.fd.get(), parent.destination.get(), name);
   }
 
-  void copy_linked(int source, const EntryStatus& status, const TreeDirectory& parent,
-                   const std::string& name) {
-    if (const auto first = links_.first_copy(status, interruption_)) {
+  void copy_linked(OpenedEntry& source, const TreeDirectory& parent, const std::string& name) {
+    if (const auto first = links_.first_copy(source.status, interruption_)) {
       const UniqueFd copy = open_path(destination_root_, *first);
       if (const UniqueFd there = existing(parent, name)) {
         if (entry_status(there.get()).inode == entry_status(copy.get()).inode) return;
@@ -134,27 +133,28 @@ class Copy final : public TreeVisitor {
       return link_entry(copy.get(), parent.destination.get(), name);
     }
     try {
-      const std::uint32_t late = copy_one(source, status, parent, name, kLockingFlags);
-      links_.done(status, parent.path_of(name), late);
+      const std::uint32_t late = copy_one(source, parent, name, kLockingFlags);
+      links_.done(source.status, parent.path_of(name), late);
     } catch (...) {
-      links_.failed(status);
+      links_.failed(source.status);
       throw;
     }
   }
 
   /// A regular file or symlink. Returns which of `later` it does not have yet.
-  std::uint32_t copy_one(int path_fd, const EntryStatus& status, const TreeDirectory& parent,
-                         const std::string& name, std::uint32_t later) {
+  std::uint32_t copy_one(OpenedEntry& source, const TreeDirectory& parent, const std::string& name,
+                         std::uint32_t later) {
+    const EntryStatus& status = source.status;
     if (status.is_symlink()) {
-      copy_symlink(path_fd, status, parent, name);
+      copy_symlink(source.fd.get(), status, parent, name);
       return 0;
     }
-    const UniqueFd source = open_file(path_fd);
-    Attributes attributes = read_attributes(source.get(), status);
+    source.require_readable();
+    Attributes attributes = read_attributes(source.fd.get(), status);
     const std::uint32_t late = attributes.flags & later;
     attributes.flags &= ~late;
-    if (!keeps_file(source.get(), status, attributes, parent, name)) {
-      copy_file(source.get(), status, attributes, parent, name);
+    if (!keeps_file(source.fd.get(), status, attributes, parent, name)) {
+      copy_file(source.fd.get(), status, attributes, parent, name);
     }
     return late;
   }
@@ -169,6 +169,7 @@ class Copy final : public TreeVisitor {
     if (!made) throw system_error(errno, "cannot make the copy");
     if (status.size < kLarge) {
       copy_contents(source, made.get(), {0, status.size}, progress_, interruption_);
+      if (status.size < kWrittenAtOnce) writeback_.add(made.get(), status.size);
     } else {
       copy_large_file(source, made.get(), status.size);
     }
@@ -240,6 +241,7 @@ class Copy final : public TreeVisitor {
   TreeProgress& progress_;
   const Interruption& interruption_;
   CopiedLinks links_;
+  Writeback writeback_;
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "entry.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <climits>
+#include <utility>
 
 namespace fscryptctl {
 namespace {
@@ -106,6 +108,41 @@ UniqueFd open_file(int path_fd) {
     throw Error(Errc::files_in_use, "another program holds it", errno);
   }
   throw system_error(errno, "cannot read");
+}
+
+bool OpenedEntry::make_readable() {
+  if (readable) return true;
+  UniqueFd file = reopen_file(fd.get(), O_RDONLY);
+  if (!file) return false;
+  fd = std::move(file);
+  readable = true;
+  return true;
+}
+
+void OpenedEntry::require_readable() {
+  if (!readable) fd = open_file(fd.get());
+  readable = true;
+}
+
+std::optional<OpenedEntry> find_opened(int dirfd, const std::string& name, unsigned char type) {
+  if (type == DT_REG) {
+    UniqueFd file = open_without_access_time(
+        [&](int flag) { return open_beneath(dirfd, name, O_RDONLY | kQuietFlags | flag); });
+    if (file) {
+      const EntryStatus status = entry_status(file.get());
+      if (status.is_regular()) return OpenedEntry{std::move(file), status, true};
+    }
+  }
+  UniqueFd found = find_entry(dirfd, name);
+  if (!found) return std::nullopt;
+  const EntryStatus status = entry_status(found.get());
+  return OpenedEntry{std::move(found), status, false};
+}
+
+OpenedEntry open_listed(int dirfd, const std::string& name, unsigned char type) {
+  std::optional<OpenedEntry> found = find_opened(dirfd, name, type);
+  if (!found || found->status.is_directory()) throw changed_meanwhile();
+  return std::move(*found);
 }
 
 std::string descriptor_path(int fd) { return "/proc/self/fd/" + std::to_string(fd); }

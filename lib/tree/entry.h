@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "fscryptctl/base/error.h"
@@ -68,6 +69,26 @@ struct EntryStatus {
 [[nodiscard]] std::string read_link(int path_fd, const EntryStatus& status);
 /// The same of a copy that nobody else changes, with its time of access as it was.
 [[nodiscard]] std::string read_own_link(int path_fd, const EntryStatus& status);
+
+/// What stands under a name, opened so that as much as possible can be asked of it.
+struct OpenedEntry {
+  UniqueFd fd;
+  EntryStatus status;
+  bool readable;  ///< a regular file, open for reading; anything else by an O_PATH descriptor
+
+  /// Opens a regular file for reading where that was not possible at once. False with errno: EAGAIN
+  /// if somebody has a lease on it.
+  [[nodiscard]] bool make_readable();
+  /// The same with errors thrown: files_in_use, permission, io.
+  void require_readable();
+};
+/// `type` is what a listing says of it (DT_*): it saves opening regular files twice. Neither waits
+/// nor follows, and leaves the time of access where that is permitted. nullopt if nothing is there;
+/// throws files_in_use for a mount point, io.
+[[nodiscard]] std::optional<OpenedEntry> find_opened(int dirfd, const std::string& name,
+                                                     unsigned char type);
+/// The same of a source: throws files_in_use for what is gone, or has become a directory.
+[[nodiscard]] OpenedEntry open_listed(int dirfd, const std::string& name, unsigned char type);
 
 /// Gives what `path_fd` is a further name.
 void link_entry(int path_fd, int dirfd, const std::string& name);

@@ -88,21 +88,16 @@ class Move final : public TreeVisitor {
     return directory;
   }
 
-  void visit(TreeDirectory& parent, const std::string& name) override {
+  void visit(TreeDirectory& parent, const DirectoryEntry& entry) override {
     Item item;
     item.directory = parent.shared_from_this();
-    item.name = name;
-    const UniqueFd found = open_entry(parent.source.get(), name);
-    item.status = entry_status(found.get());
-    if (item.status.is_directory()) throw changed_meanwhile();
-    if (item.status.is_regular()) {
-      prepare_file(std::move(item), found.get());
-    } else {
-      item.source.reset(fcntl(found.get(), F_DUPFD_CLOEXEC, 0));
-      if (!item.source) throw system_error(errno, "cannot open");
-      item.status.is_symlink() ? prepare_symlink(item) : prepare_special(item);
-      add(std::move(item));
-    }
+    item.name = entry.name;
+    OpenedEntry found = open_listed(parent.source.get(), entry.name, entry.type);
+    item.status = found.status;
+    if (item.status.is_regular()) return prepare_file(std::move(item), std::move(found));
+    item.source = std::move(found.fd);
+    item.status.is_symlink() ? prepare_symlink(item) : prepare_special(item);
+    add(std::move(item));
   }
 
   void leave(TreeDirectory& directory) override {
@@ -230,11 +225,13 @@ class Move final : public TreeVisitor {
     rename_to_free(root, kNewEntry, item.directory->destination.get(), item.name);
   }
 
-  void prepare_file(Item item, int path_fd) {
-    item.source = reopen_file(path_fd, O_RDONLY);
+  void prepare_file(Item item, OpenedEntry found) {
     const std::string path = item.directory->path_of(item.name);
-    if (!item.source && errno == EAGAIN) return note_in_use(path);
-    if (!item.source) throw system_error(errno, "cannot read");
+    if (!found.make_readable()) {
+      if (errno == EAGAIN) return note_in_use(path);
+      throw system_error(errno, "cannot read");
+    }
+    item.source = std::move(found.fd);
     const Lease lease = take_lease(item.source.get(), F_WRLCK);
     if (lease == Lease::in_use) return note_in_use(path);
     item.leased = lease == Lease::held;
@@ -462,7 +459,7 @@ class FollowStashes final : public TreeVisitor {
     }
     return directory;
   }
-  void visit(TreeDirectory& /*parent*/, const std::string& /*name*/) override {}
+  void visit(TreeDirectory& /*parent*/, const DirectoryEntry& /*entry*/) override {}
   void leave(TreeDirectory& directory) override { follow_stash(directory.source.get()); }
 };
 

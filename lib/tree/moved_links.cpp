@@ -84,7 +84,7 @@ void MovedLinks::name_gone(int source, int copy) const {
 void MovedLinks::finish() const {
   const UniqueFd listed = reopen_directory(directory_.get());
   DirectoryListing listing;
-  DirectoryListing::Entry entry;
+  DirectoryEntry entry;
   while (listing.next(listed.get(), entry)) {
     const UniqueFd found = open_entry(directory_.get(), entry.name);
     if (entry_status(found.get()).is_regular()) {

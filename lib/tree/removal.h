@@ -1,7 +1,6 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "fscryptctl/tree/remove.h"
 #include "walk.h"
@@ -9,9 +8,7 @@
 namespace fscryptctl {
 
 /// remove_tree for what is part of larger work: `name`, of any kind, and everything below it.
-std::vector<TreeFinding> remove_entry(int parent, const std::string& name,
-                                      std::optional<FileTime> unchanged_since,
-                                      const Interruption& interruption);
+void remove_entry(int parent, const std::string& name, const Interruption& interruption);
 
 /// Lets the caller make and remove entries of a directory: its mode gets u+rwx, the flags that
 /// forbid it are cleared. False if there was nothing to do.

@@ -1,13 +1,17 @@
 #include "fscryptctl/tree/remove.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <utility>
 
 #include "changes.h"
@@ -30,60 +34,95 @@ bool clear_locking_flags(int fd) {
   return true;
 }
 
-class Removal {
- public:
-  Removal(std::optional<FileTime> since, const Interruption& interruption)
-      : since_(since), interruption_(interruption) {}
+struct RemovedDirectory final : TreeDirectory {
+  std::atomic<bool> stays{false};  ///< something in it does
+};
 
-  std::vector<TreeFinding> run(int parent, const std::string& name) {
-    const UniqueFd found = find_entry(parent, name);
-    if (!found) return {};
-    if (!entry_status(found.get()).is_directory()) {
-      remove_file(parent, name);
-      return std::move(findings_);
-    }
-    try {
-      enter(parent, name);
-      while (!levels_.empty()) step(parent);
-    } catch (Error& error) {
-      if (error.path().empty() && error.code() != Errc::interrupted)
-        error.with_path(path_of(entry_));
-      throw;
-    }
-    return std::move(findings_);
+RemovedDirectory& removed(TreeDirectory& directory) {
+  return static_cast<RemovedDirectory&>(directory);
+}
+
+/// Where an entry is.
+struct Place {
+  TreeDirectory* inside;  ///< of what is removed; null: it is the root
+  int dirfd;
+  const std::string& name;
+};
+
+class Removal final : public TreeVisitor {
+ public:
+  /// `path`: that of the root in the findings; empty: they are relative to it.
+  Removal(std::optional<FileTime> since, const Interruption& interruption, std::string path = {})
+      : since_(since), interruption_(interruption), path_(std::move(path)) {}
+
+  std::shared_ptr<TreeDirectory> enter(const std::shared_ptr<TreeDirectory>& parent,
+                                       const std::string& name) override {
+    return open(parent->source.get(), name);
   }
+
+  void visit(TreeDirectory& parent, const DirectoryEntry& entry) override {
+    const Place place{&parent, parent.source.get(), entry.name};
+    if (!remove_file(place, entry.type)) removed(parent).stays = true;
+  }
+
+  void leave(TreeDirectory& directory) override {
+    TreeDirectory* const parent = directory.parent.get();
+    if (parent == nullptr) return;  // for whoever knows where the root is
+    remove_emptied(directory, {parent, parent->source.get(), directory.name});
+    if (removed(directory).stays) removed(*parent).stays = true;
+  }
+
+  [[nodiscard]] static std::shared_ptr<TreeDirectory> open(int dirfd, const std::string& name) {
+    const UniqueFd found = find_entry(dirfd, name);
+    if (!found) return nullptr;
+    auto directory = std::make_shared<RemovedDirectory>();
+    directory->source = open_directory(dirfd, name, found.get());
+    return directory;
+  }
+
+  /// Everything in it has been seen.
+  void remove_emptied(TreeDirectory& directory, const Place& place) {
+    for (int round = 1; !removed(directory).stays; ++round) {
+      if (unlink_entry(place, AT_REMOVEDIR)) return;
+      if (round < kRounds) {
+        look_again(directory);
+      } else if (!since_) {
+        throw system_error(ENOTEMPTY, "cannot remove the directory");
+      } else {
+        add({path_of(place), "changed"});
+        removed(directory).stays = true;
+      }
+    }
+  }
+
+  /// False if it stays.
+  bool remove_file(const Place& place, unsigned char type) {
+    if (!since_) {
+      unlink_file(place);
+      return true;
+    }
+    std::optional<OpenedEntry> found = find_opened(place.dirfd, place.name, type);
+    if (!found) return true;
+    std::unique_lock lock(names_mutex_);
+    const bool has_more_names =
+        found->status.links > 1 || own_changes_.contains(found->status.inode);
+    if (has_more_names) {
+      found->status = entry_status(found->fd.get());
+    } else {
+      lock.unlock();
+    }
+    if (const auto change = change_of(*found, has_more_names)) {
+      add({path_of(place), *change});
+      return false;
+    }
+    unlink_file(place);
+    if (has_more_names) note_own_change(found->fd.get());
+    return true;
+  }
+
+  [[nodiscard]] std::vector<TreeFinding> take_findings() { return std::move(findings_); }
 
  private:
-  struct Level {
-    std::string name;
-    UniqueFd fd;
-    DirectoryListing listing;
-    bool stays = false;
-    int rounds = 0;
-  };
-
-  void step(int parent) {
-    interruption_.check();
-    Level& level = levels_.back();
-    DirectoryListing::Entry entry;
-    entry_.clear();
-    if (!level.listing.next(level.fd.get(), entry)) return leave(parent);
-    entry_ = entry.name;
-    if (is_directory_entry(level.fd.get(), entry)) {
-      level.listing.shrink();
-      enter(level.fd.get(), entry.name);
-      entry_.clear();
-    } else {
-      remove_file(level.fd.get(), entry.name);
-    }
-  }
-
-  void enter(int dirfd, const std::string& name) {
-    const UniqueFd found = find_entry(dirfd, name);
-    if (!found) return;
-    levels_.push_back({name, open_directory(dirfd, name, found.get()), {}});
-  }
-
   static UniqueFd open_directory(int dirfd, const std::string& name, int path_fd) {
     try {
       return open_tree_directory(dirfd, name);
@@ -94,52 +133,36 @@ class Removal {
     return open_tree_directory(dirfd, name);
   }
 
-  /// All its entries have been seen.
-  void leave(int parent) {
-    Level level = std::move(levels_.back());
-    levels_.pop_back();
-    entry_ = level.name;
-    const int dirfd = levels_.empty() ? parent : levels_.back().fd.get();
-    if (!level.stays && unlink_entry(dirfd, level.name, AT_REMOVEDIR)) return;
-    if (!level.stays && ++level.rounds < kRounds) return look_again(std::move(level));
-    if (!level.stays && !since_) throw system_error(ENOTEMPTY, "cannot remove the directory");
-    if (!level.stays) add({path_of(level.name), "changed"});
-    if (!levels_.empty()) levels_.back().stays = true;
+  /// For what came meanwhile, or what a listing that shrinks left out.
+  void look_again(TreeDirectory& directory) {
+    const Tick tick = [&] { interruption_.check(); };
+    Interruption interruption(tick);
+    auto root = std::make_shared<RemovedDirectory>();
+    root->source = reopen_directory(directory.source.get());
+    const std::string path = path_of({&directory, -1, {}});
+    Removal rest(since_, interruption, path == "." ? std::string() : path);
+    walk_tree(root, rest, 0, interruption);
+    for (TreeFinding& finding : rest.take_findings()) add(std::move(finding));
+    if (root->stays) removed(directory).stays = true;
   }
 
-  void look_again(Level level) {
-    if (lseek(level.fd.get(), 0, SEEK_SET) != 0) throw system_error(errno, "cannot list");
-    level.listing = {};
-    levels_.push_back(std::move(level));
-  }
-
-  void remove_file(int dirfd, const std::string& name) {
-    const UniqueFd found = since_ ? find_entry(dirfd, name) : UniqueFd();
-    if (since_ && !found) return;
-    if (since_ && was_changed(found.get(), name)) {
-      if (!levels_.empty()) levels_.back().stays = true;
-      return;
-    }
-    if (!unlink_entry(dirfd, name, 0)) throw changed_meanwhile();
-    if (found) note_own_change(found.get());
-  }
-
-  bool was_changed(int path_fd, const std::string& name) {
-    const EntryStatus status = entry_status(path_fd);
-    const auto own = own_changes_.find(status.inode);
-    const bool is_own = own != own_changes_.end() && own->second == status.changed;
+  std::optional<std::string> change_of(OpenedEntry& entry, bool has_more_names) {
+    FileTime& changed = entry.status.changed;
+    const bool is_own = has_more_names && is_own_change(entry.status);
     // Of a file with several names an earlier run may have removed some: the change time alone
     // tells of that, and nothing of the contents.
-    EntryStatus judged = status;
-    judged.changed = std::min(status.changed, status.modified);
-    const auto change = is_own ? std::nullopt : change_since(path_fd, judged, *since_);
-    if (change) add({path_of(name), *change});
-    return change.has_value();
+    changed = is_own ? FileTime{} : std::min(changed, entry.status.modified);
+    return change_since(entry, *since_);
+  }
+
+  [[nodiscard]] bool is_own_change(const EntryStatus& status) const {
+    const auto own = own_changes_.find(status.inode);
+    return own != own_changes_.end() && own->second == status.changed;
   }
 
   /// Removing a name is a change of a file that has further ones.
-  void note_own_change(int path_fd) {
-    const EntryStatus status = entry_status(path_fd);
+  void note_own_change(int fd) {
+    const EntryStatus status = entry_status(fd);
     if (status.links > 0) {
       own_changes_[status.inode] = status.changed;
     } else {
@@ -147,58 +170,87 @@ class Removal {
     }
   }
 
+  static void unlink_file(const Place& place) {
+    if (!unlink_entry(place, 0)) throw changed_meanwhile();
+  }
+
   /// False if it is not empty, or no directory when it should be one or the other way round.
-  bool unlink_entry(int dirfd, const std::string& name, int flags) {
-    int code = unlink_code(dirfd, name, flags);
-    if (is_refusal(code) && free_entry(dirfd, name)) code = unlink_code(dirfd, name, flags);
+  static bool unlink_entry(const Place& place, int flags) {
+    int code = unlink_code(place, flags);
+    if (is_refusal(code) && free_entry(place)) code = unlink_code(place, flags);
     if (code == 0 || code == ENOENT) return true;
     if (code == ENOTEMPTY || code == EEXIST || code == EISDIR || code == ENOTDIR) return false;
     if (code == EBUSY) throw Error(Errc::files_in_use, "a filesystem is mounted there", EBUSY);
     throw system_error(code, "cannot remove it");
   }
 
-  static int unlink_code(int dirfd, const std::string& name, int flags) {
-    return unlinkat(dirfd, name.c_str(), flags) == 0 ? 0 : errno;
+  static int unlink_code(const Place& place, int flags) {
+    return unlinkat(place.dirfd, place.name.c_str(), flags) == 0 ? 0 : errno;
   }
 
   /// Takes away what may be in the way. False if nothing was.
-  bool free_entry(int dirfd, const std::string& name) {
-    const bool opened = !levels_.empty() && open_up(dirfd);
-    const UniqueFd found = find_entry(dirfd, name);
+  static bool free_entry(const Place& place) {
+    const bool opened = place.inside != nullptr && open_up(place.dirfd);
+    const UniqueFd found = find_entry(place.dirfd, place.name);
     if (!found) return true;
     const EntryStatus status = entry_status(found.get());
     if (!status.is_regular() && !status.is_directory()) return opened;
-    const UniqueFd file = status.is_regular() ? reopen_file(found.get(), O_RDONLY)
-                                              : open_directory(dirfd, name, found.get());
+    const UniqueFd file = status.is_regular()
+                              ? reopen_file(found.get(), O_RDONLY)
+                              : open_directory(place.dirfd, place.name, found.get());
     return (file && clear_locking_flags(file.get())) || opened;
   }
 
   void add(TreeFinding finding) {
+    const std::lock_guard lock(findings_mutex_);
     if (findings_.size() < kFindingLimit) findings_.push_back(std::move(finding));
   }
 
-  /// Relative to the directory that is removed.
-  [[nodiscard]] std::string path_of(const std::string& entry) const {
-    std::string path;
-    for (std::size_t i = 1; i < levels_.size(); ++i) path += levels_[i].name + '/';
-    if (!levels_.empty()) path += entry;
-    return path.empty() ? "." : path;
+  [[nodiscard]] std::string path_of(const Place& place) const {
+    std::string path = place.inside != nullptr ? place.inside->path_of(place.name) : ".";
+    if (path_.empty()) return path;
+    return path == "." ? path_ : path_ + '/' + path;
   }
 
-  std::optional<FileTime> since_;
+  const std::optional<FileTime> since_;
   const Interruption& interruption_;
-  std::vector<Level> levels_;
-  std::string entry_;
-  std::vector<TreeFinding> findings_;
+  const std::string path_;
+  std::mutex names_mutex_;  ///< held while one of several names of a file is removed
   std::map<std::uint64_t, FileTime> own_changes_;
+  std::mutex findings_mutex_;
+  std::vector<TreeFinding> findings_;
 };
+
+std::vector<TreeFinding> remove_all(int parent, const std::string& name,
+                                    std::optional<FileTime> since, unsigned threads,
+                                    Interruption& interruption) {
+  Removal removal(since, interruption);
+  const Place place{nullptr, parent, name};
+  const UniqueFd found = find_entry(parent, name);
+  if (found && !entry_status(found.get()).is_directory()) {
+    removal.remove_file(place, DT_UNKNOWN);
+  } else if (const auto root = found ? Removal::open(parent, name) : nullptr) {
+    walk_tree(root, removal, threads, interruption);
+    removal.remove_emptied(*root, place);
+  }
+  return removal.take_findings();
+}
 
 }  // namespace
 
-std::vector<TreeFinding> remove_entry(int parent, const std::string& name,
-                                      std::optional<FileTime> unchanged_since,
-                                      const Interruption& interruption) {
-  return Removal(unchanged_since, interruption).run(parent, name);
+void remove_entry(int parent, const std::string& name, const Interruption& interruption) {
+  const Tick tick = [&] { interruption.check(); };
+  Interruption own(tick);
+  static_cast<void>(remove_all(parent, name, std::nullopt, 0, own));
+}
+
+std::vector<TreeFinding> remove_tree(int parent, const std::string& name,
+                                     std::optional<FileTime> unchanged_since, const Tick& tick) {
+  Interruption interruption(tick);
+  std::vector<TreeFinding> findings =
+      remove_all(parent, name, unchanged_since, default_threads(), interruption);
+  std::ranges::sort(findings, {}, &TreeFinding::path);
+  return findings;
 }
 
 bool open_up(int directory) {
@@ -215,12 +267,6 @@ void make_readable(int path_fd) {
   if (chmod(descriptor_path(path_fd).c_str(), (mode & 07777) | S_IRWXU) != 0) {
     throw system_error(errno, "cannot set the mode");
   }
-}
-
-std::vector<TreeFinding> remove_tree(int parent, const std::string& name,
-                                     std::optional<FileTime> unchanged_since, const Tick& tick) {
-  allow_many_open_files();
-  return remove_entry(parent, name, unchanged_since, Interruption(tick));
 }
 
 }  // namespace fscryptctl

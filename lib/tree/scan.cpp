@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <map>
+#include <mutex>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -81,111 +82,191 @@ class Caller {
   std::vector<gid_t> groups_;
 };
 
-class Scan final : public TreeVisitor {
+/// What was found so far, by all threads.
+class Tally {
  public:
-  Scan(int root, const ScanRules& rules) : rules_(rules), swap_files_(swap_files()) {
-    struct statfs filesystem {};
-    if (fstatfs(root, &filesystem) != 0) throw system_error(errno, "cannot look at the filesystem");
-    block_size_ = std::max<std::uint64_t>(static_cast<std::uint64_t>(filesystem.f_bsize), 512);
+  Tally(const ScanRules& rules, std::uint64_t block_size)
+      : limit_(rules.obstacle_limit), block_size_(block_size) {}
+
+  void add_obstacle(Obstacle::Kind kind, std::string path) {
+    const std::lock_guard lock(mutex_);
+    if (result_.obstacles.size() < limit_) {
+      result_.obstacles.push_back({kind, std::move(path)});
+    } else {
+      result_.obstacles_complete = false;
+    }
   }
 
-  void add_root(int root) {
-    const EntryStatus status = entry_status(root);
-    look_at_owner(root, status, ".");
-    constexpr std::uint64_t kLocking = STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND;
-    if ((status.marks & kLocking) != 0) add(Obstacle::Kind::not_movable, ".");
-    add_inode(block_size_ + xattr_space(root, status));
-    ++result_.directories;
-  }
-
-  std::shared_ptr<TreeDirectory> enter(const std::shared_ptr<TreeDirectory>& parent,
-                                       const std::string& name) override {
+  /// An entry. Encrypted names are padded, so that directories grow.
+  void add_name(const std::string& name) {
+    constexpr std::uint64_t kRecord = 16;  // inode, length, type, hash
+    constexpr std::uint64_t kPadding = 32;
+    const std::lock_guard lock(mutex_);
     ++result_.files;
-    try {
-      return enter_directory(*parent, name);
-    } catch (const Error& error) {
-      note_refusal(error, parent->path_of(name));
-      return nullptr;
+    names_ += kRecord + round_up(name.size(), kPadding);
+    if (names_ >= block_size_) {
+      result_.bytes_on_disk += names_ / block_size_ * block_size_;
+      names_ %= block_size_;
     }
   }
-
-  void visit(TreeDirectory& parent, const std::string& name) override {
-    ++result_.files;
-    try {
-      look_at(parent, name);
-    } catch (const Error& error) {
-      note_refusal(error, parent.path_of(name));
-    }
+  /// An entry that has gone again.
+  void forget_name() {
+    const std::lock_guard lock(mutex_);
+    --result_.files;
   }
 
-  TreeScan finish() {
-    for (const auto& [inode, names_left] : names_left_) {
-      if (names_left > 0) ++result_.linked_outside;
-    }
-    return std::move(result_);
+  [[nodiscard]] bool is_first_name(const EntryStatus& status) {
+    if (status.links <= 1) return true;
+    const std::lock_guard lock(mutex_);
+    const auto [found, is_new] = names_left_.try_emplace(status.inode, status.links);
+    if (found->second > 0) --found->second;
+    return is_new;
   }
 
- private:
-  std::shared_ptr<TreeDirectory> enter_directory(const TreeDirectory& parent,
-                                                 const std::string& name) {
-    const std::string path = parent.path_of(name);
-    const UniqueFd found = open_entry(parent.source.get(), name);
-    const EntryStatus status = entry_status(found.get());
-    add_name(name);
-    if (is_foreign_encryption(status)) {
-      add(Obstacle::Kind::encrypted, path);
-      return nullptr;
-    }
-    auto directory = std::make_shared<TreeDirectory>();
-    directory->source = open_tree_directory(parent.source.get(), name);
-    look_at_owner(directory->source.get(), status, path);
-    add_inode(std::max(status.disk_bytes, block_size_) +
-              xattr_space(directory->source.get(), status));
+  void add_inode(std::uint64_t space) {
+    const std::lock_guard lock(mutex_);
+    count_inode(space);
+  }
+  void add_directory(std::uint64_t space) {
+    const std::lock_guard lock(mutex_);
     ++result_.directories;
-    return directory;
+    count_inode(space);
   }
-
-  void look_at(const TreeDirectory& parent, const std::string& name) {
-    const std::string path = parent.path_of(name);
-    const UniqueFd found = open_entry(parent.source.get(), name);
-    const EntryStatus status = entry_status(found.get());
-    add_name(name);
-    if (is_foreign_encryption(status)) return add(Obstacle::Kind::encrypted, path);
-    if (!is_first_name(status)) return;
-    if (status.is_regular()) return look_at_file(found.get(), status, path);
-    if (!caller_.can_give(status)) add(Obstacle::Kind::foreign_owner, path);
-    if (!status.is_symlink()) return add_inode(0);
-    if (rules_.destination_encrypted && status.size > kLongestEncryptedTarget) {
-      add(Obstacle::Kind::symlink_target, path);
-    }
-    add_inode((status.size > kTargetInInode ? block_size_ : 0) + xattr_space(found.get(), status));
-  }
-
-  void look_at_file(int path_fd, const EntryStatus& status, const std::string& path) {
-    if ((status.marks & STATX_ATTR_VERITY) != 0) add(Obstacle::Kind::verity, path);
-    if (swap_files_.contains({status.device, status.inode})) add(Obstacle::Kind::swap_file, path);
-    const UniqueFd file = reopen_file(path_fd, O_RDONLY);
-    // A lease is in the way only for a moment.
-    if (!file && errno != EAGAIN) add(Obstacle::Kind::unreadable, path);
-    if (file) {
-      look_at_owner(file.get(), status, path);
-    } else if (!caller_.can_give(status)) {
-      add(Obstacle::Kind::foreign_owner, path);
-    }
-    const std::uint64_t space =
-        contents_space(status) + (file ? xattr_space(file.get(), status) : 0);
+  void add_file(const EntryStatus& status, std::uint64_t space) {
+    const std::lock_guard lock(mutex_);
     result_.bytes += status.size;
     result_.largest_file = std::max(result_.largest_file, space);
     if (status.links > 1) {
       result_.largest_linked_file = std::max(result_.largest_linked_file, space);
     }
-    add_inode(space);
+    count_inode(space);
   }
 
-  void look_at_owner(int fd, const EntryStatus& status, const std::string& path) {
-    const bool possible = caller_.can_give(status) &&
-                          (caller_.is_root() || caller_.can_give(read_attributes(fd, status)));
-    if (!possible) add(Obstacle::Kind::foreign_owner, path);
+  [[nodiscard]] TreeScan finish() {
+    for (const auto& [inode, names_left] : names_left_) {
+      if (names_left > 0) ++result_.linked_outside;
+    }
+    std::ranges::sort(result_.obstacles, {}, &Obstacle::path);
+    return std::move(result_);
+  }
+
+ private:
+  void count_inode(std::uint64_t space) {
+    ++result_.inodes;
+    result_.bytes_on_disk += space;
+  }
+
+  const std::size_t limit_;
+  const std::uint64_t block_size_;
+  std::mutex mutex_;
+  std::uint64_t names_ = 0;  ///< bytes of directory entries not yet counted as blocks
+  std::map<std::uint64_t, std::uint64_t> names_left_;
+  TreeScan result_;
+};
+
+class Scan final : public TreeVisitor {
+ public:
+  Scan(const ScanRules& rules, std::uint64_t block_size)
+      : rules_(rules),
+        swap_files_(swap_files()),
+        block_size_(block_size),
+        tally_(rules, block_size) {}
+
+  void add_root(const TreeDirectory& root) {
+    const std::string name;
+    const Place place{root, name};
+    const int fd = root.source.get();
+    const EntryStatus status = entry_status(fd);
+    constexpr std::uint64_t kLocking = STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND;
+    if ((status.marks & kLocking) != 0) add(Obstacle::Kind::not_movable, place);
+    tally_.add_directory(block_size_ + look_at_attributes(fd, status, place));
+  }
+
+  std::shared_ptr<TreeDirectory> enter(const std::shared_ptr<TreeDirectory>& parent,
+                                       const std::string& name) override {
+    tally_.add_name(name);
+    try {
+      return enter_directory({*parent, name});
+    } catch (const Error& error) {
+      note_refusal(error, {*parent, name});
+      return nullptr;
+    }
+  }
+
+  void visit(TreeDirectory& parent, const DirectoryEntry& entry) override {
+    tally_.add_name(entry.name);
+    try {
+      look_at({parent, entry.name}, entry.type);
+    } catch (const Error& error) {
+      note_refusal(error, {parent, entry.name});
+    }
+  }
+
+  [[nodiscard]] TreeScan finish() { return tally_.finish(); }
+
+ private:
+  struct Place {
+    const TreeDirectory& parent;
+    const std::string& name;
+  };
+
+  std::shared_ptr<TreeDirectory> enter_directory(const Place& place) {
+    const int parent = place.parent.source.get();
+    const EntryStatus status = entry_status(open_entry(parent, place.name).get());
+    if (is_foreign_encryption(status)) {
+      add(Obstacle::Kind::encrypted, place);
+      return nullptr;
+    }
+    auto directory = std::make_shared<TreeDirectory>();
+    directory->source = open_tree_directory(parent, place.name);
+    tally_.add_directory(std::max(status.disk_bytes, block_size_) +
+                         look_at_attributes(directory->source.get(), status, place));
+    return directory;
+  }
+
+  void look_at(const Place& place, unsigned char type) {
+    OpenedEntry entry = open_listed(place.parent.source.get(), place.name, type);
+    const EntryStatus& status = entry.status;
+    if (is_foreign_encryption(status)) return add(Obstacle::Kind::encrypted, place);
+    if (!tally_.is_first_name(status)) return;
+    if (status.is_regular()) return look_at_file(entry, place);
+    if (status.is_special()) {
+      look_at_owner(status, place);
+      return tally_.add_inode(0);
+    }
+    if (rules_.destination_encrypted && status.size > kLongestEncryptedTarget) {
+      add(Obstacle::Kind::symlink_target, place);
+    }
+    tally_.add_inode((status.size > kTargetInInode ? block_size_ : 0) +
+                     look_at_attributes(entry.fd.get(), status, place));
+  }
+
+  void look_at_file(OpenedEntry& entry, const Place& place) {
+    const EntryStatus& status = entry.status;
+    if ((status.marks & STATX_ATTR_VERITY) != 0) add(Obstacle::Kind::verity, place);
+    if (swap_files_.contains({status.device, status.inode})) add(Obstacle::Kind::swap_file, place);
+    std::uint64_t space = contents_space(status);
+    if (entry.make_readable()) {
+      space += look_at_attributes(entry.fd.get(), status, place);
+    } else {
+      // A lease is in the way only for a moment.
+      if (errno != EAGAIN) add(Obstacle::Kind::unreadable, place);
+      look_at_owner(status, place);
+    }
+    tally_.add_file(status, space);
+  }
+
+  void look_at_owner(const EntryStatus& status, const Place& place) {
+    if (!caller_.can_give(status)) add(Obstacle::Kind::foreign_owner, place);
+  }
+
+  /// Returns the space that they need: what stands beside the inode's own fields may have no room
+  /// there beside the encryption's.
+  std::uint64_t look_at_attributes(int fd, const EntryStatus& status, const Place& place) {
+    const Attributes attributes = read_attributes(fd, status);
+    const bool possible = caller_.can_give(status) && caller_.can_give(attributes);
+    if (!possible) add(Obstacle::Kind::foreign_owner, place);
+    return attributes.xattrs.empty() ? 0 : block_size_;
   }
 
   /// Holes stay holes; what the filesystem compresses or keeps in the inode needs blocks.
@@ -195,63 +276,37 @@ class Scan final : public TreeVisitor {
     return std::min(full, round_up(status.disk_bytes, block_size_));
   }
 
-  /// What stands beside the inode's own fields may have no room there beside the encryption's.
-  [[nodiscard]] std::uint64_t xattr_space(int fd, const EntryStatus& status) const {
-    return read_attributes(fd, status).xattrs.empty() ? 0 : block_size_;
-  }
-
-  void add_inode(std::uint64_t space) {
-    ++result_.inodes;
-    result_.bytes_on_disk += space;
-  }
-
-  /// Encrypted names are padded, so that directories grow.
-  void add_name(const std::string& name) {
-    constexpr std::uint64_t kRecord = 16;  // inode, length, type, hash
-    constexpr std::uint64_t kPadding = 32;
-    names_ += kRecord + round_up(name.size(), kPadding);
-    if (names_ >= block_size_) {
-      result_.bytes_on_disk += names_ / block_size_ * block_size_;
-      names_ %= block_size_;
-    }
-  }
-
-  bool is_first_name(const EntryStatus& status) {
-    if (status.links <= 1) return true;
-    const auto [found, is_new] = names_left_.try_emplace(status.inode, status.links);
-    if (found->second > 0) --found->second;
-    return is_new;
-  }
-
   [[nodiscard]] bool is_foreign_encryption(const EntryStatus& status) const {
     return !rules_.root_encrypted && (status.marks & STATX_ATTR_ENCRYPTED) != 0;
   }
 
-  void note_refusal(const Error& error, const std::string& path) {
-    if (error.sys_errno() == EXDEV) return add(Obstacle::Kind::mount_point, path);
+  void note_refusal(const Error& error, const Place& place) {
+    if (error.sys_errno() == EXDEV) return add(Obstacle::Kind::mount_point, place);
     const bool locked = error.sys_errno() == ENOKEY;
-    if (locked || error.code() == Errc::permission) return add(Obstacle::Kind::unreadable, path);
+    if (locked || error.code() == Errc::permission) return add(Obstacle::Kind::unreadable, place);
     // What has gone while it was looked at is no part of it any more.
-    if (error.code() != Errc::files_in_use) throw Error(error).with_path(path);
-    --result_.files;
+    if (error.code() != Errc::files_in_use) {
+      throw Error(error).with_path(place.parent.path_of(place.name));
+    }
+    tally_.forget_name();
   }
 
-  void add(Obstacle::Kind kind, const std::string& path) {
-    if (result_.obstacles.size() < rules_.obstacle_limit) {
-      result_.obstacles.push_back({kind, path});
-    } else {
-      result_.obstacles_complete = false;
-    }
+  void add(Obstacle::Kind kind, const Place& place) {
+    tally_.add_obstacle(kind, place.parent.path_of(place.name));
   }
 
   const ScanRules& rules_;
   const std::set<std::pair<dev_t, std::uint64_t>> swap_files_;
   const Caller caller_;
-  std::uint64_t block_size_ = 0;
-  std::uint64_t names_ = 0;  ///< bytes of directory entries not yet counted as blocks
-  std::map<std::uint64_t, std::uint64_t> names_left_;
-  TreeScan result_;
+  const std::uint64_t block_size_;
+  Tally tally_;
 };
+
+std::uint64_t block_size_of(int fd) {
+  struct statfs filesystem {};
+  if (fstatfs(fd, &filesystem) != 0) throw system_error(errno, "cannot look at the filesystem");
+  return std::max<std::uint64_t>(static_cast<std::uint64_t>(filesystem.f_bsize), 512);
+}
 
 }  // namespace
 
@@ -259,9 +314,9 @@ TreeScan scan_tree(int root, const ScanRules& rules, const Tick& tick) {
   Interruption interruption(tick);
   auto directory = std::make_shared<TreeDirectory>();
   directory->source = reopen_directory(root);
-  Scan scan(root, rules);
-  scan.add_root(directory->source.get());
-  walk_tree(directory, scan, 0, interruption);
+  Scan scan(rules, block_size_of(root));
+  scan.add_root(*directory);
+  walk_tree(directory, scan, default_threads(), interruption);
   return scan.finish();
 }
 

@@ -10,7 +10,6 @@
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
-#include <csignal>
 #include <cstring>
 #include <deque>
 #include <mutex>
@@ -18,6 +17,8 @@
 #include <system_error>
 #include <utility>
 #include <vector>
+
+#include "blocked_signals.h"
 
 namespace fscryptctl {
 namespace {
@@ -27,22 +28,6 @@ using DirectoryPtr = std::shared_ptr<TreeDirectory>;
 /// Each may keep a directory open, so it is well below the number of files that can be open.
 constexpr std::size_t kQueueLimit = 128;
 constexpr std::chrono::milliseconds kTickInterval{100};
-
-/// Signals are for the caller's thread, whose tick asks about them.
-class BlockedSignals {
- public:
-  BlockedSignals() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~BlockedSignals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  BlockedSignals(const BlockedSignals&) = delete;
-  BlockedSignals& operator=(const BlockedSignals&) = delete;
-
- private:
-  sigset_t before_{};
-};
 
 /// Calls `work`, and gives whatever it throws the path that it is about.
 template <class Work>
@@ -101,7 +86,7 @@ class Walk final : public WorkSharing {
   };
   struct Item {
     DirectoryPtr directory;
-    std::string name;
+    DirectoryEntry entry;
   };
   struct Level {
     DirectoryPtr directory;
@@ -139,7 +124,7 @@ class Walk final : public WorkSharing {
   void list(const DirectoryPtr& root) {
     std::vector<Level> levels;
     levels.push_back({root, {}});
-    DirectoryListing::Entry entry;
+    DirectoryEntry entry;
     while (!levels.empty() && !interruption_.stopped()) {
       Level& level = levels.back();
       interruption_.check();
@@ -151,7 +136,7 @@ class Walk final : public WorkSharing {
         finish_one(directory);
       } else if (!is_directory_entry(directory->source.get(), entry)) {
         ++directory->pending;
-        give({directory, entry.name});
+        give({directory, entry});
       } else if (DirectoryPtr child = enter(directory, entry.name)) {
         level.listing.shrink();
         levels.push_back({std::move(child), {}});
@@ -256,7 +241,7 @@ class Walk final : public WorkSharing {
   }
 
   void process(Item& item) {
-    about(*item.directory, item.name, [&] { visitor_.visit(*item.directory, item.name); });
+    about(*item.directory, item.entry.name, [&] { visitor_.visit(*item.directory, item.entry); });
     finish_one(std::move(item.directory));
   }
 
@@ -332,7 +317,7 @@ void walk_tree(const DirectoryPtr& root, TreeVisitor& visitor, unsigned threads,
 
 unsigned default_threads() { return std::clamp(std::thread::hardware_concurrency(), 2U, 8U); }
 
-bool DirectoryListing::next(int fd, Entry& entry) {
+bool DirectoryListing::next(int fd, DirectoryEntry& entry) {
   constexpr std::size_t kBufferSize = 32768;
   while (true) {
     if (position_ == buffer_.size()) {
@@ -362,11 +347,11 @@ void DirectoryListing::shrink() {
 bool is_empty(int directory) {
   const UniqueFd listed = reopen_directory(directory);
   DirectoryListing listing;
-  DirectoryListing::Entry entry;
+  DirectoryEntry entry;
   return !listing.next(listed.get(), entry);
 }
 
-bool is_directory_entry(int dirfd, const DirectoryListing::Entry& entry) {
+bool is_directory_entry(int dirfd, const DirectoryEntry& entry) {
   if (entry.type != DT_UNKNOWN) return entry.type == DT_DIR;
   const UniqueFd found = find_entry(dirfd, entry.name);
   return found && entry_status(found.get()).is_directory();

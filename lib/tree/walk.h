@@ -64,6 +64,12 @@ class WorkSharing {
   virtual void share(std::size_t count, const std::function<void(std::size_t)>& work) = 0;
 };
 
+/// What a listing says of an entry.
+struct DirectoryEntry {
+  std::string name;
+  unsigned char type;  ///< DT_*
+};
+
 /// What is done with a tree.
 class TreeVisitor {
  public:
@@ -76,7 +82,7 @@ class TreeVisitor {
   virtual std::shared_ptr<TreeDirectory> enter(const std::shared_ptr<TreeDirectory>& parent,
                                                const std::string& name) = 0;
   /// Anything that the listing calls no directory, in any thread.
-  virtual void visit(TreeDirectory& parent, const std::string& name) = 0;
+  virtual void visit(TreeDirectory& parent, const DirectoryEntry& entry) = 0;
   /// When everything in the directory is done, in any thread.
   virtual void leave(TreeDirectory& /*directory*/) {}
 
@@ -105,12 +111,8 @@ void allow_many_open_files();
 /// The entries of a directory, a buffer at a time, so that their number does not matter.
 class DirectoryListing {
  public:
-  struct Entry {
-    std::string name;
-    unsigned char type;  ///< DT_*
-  };
   /// False at the end. "." and ".." are left out. `fd` must be the same at every call.
-  [[nodiscard]] bool next(int fd, Entry& entry);
+  [[nodiscard]] bool next(int fd, DirectoryEntry& entry);
   /// Gives up the memory of what was returned already.
   void shrink();
 
@@ -124,6 +126,6 @@ class DirectoryListing {
 
 /// Whether the listing's type says that it is a directory, looking for itself where it says
 /// nothing.
-[[nodiscard]] bool is_directory_entry(int dirfd, const DirectoryListing::Entry& entry);
+[[nodiscard]] bool is_directory_entry(int dirfd, const DirectoryEntry& entry);
 
 }  // namespace fscryptctl

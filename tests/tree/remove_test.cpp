@@ -9,6 +9,7 @@
 #include <catch2/catch.hpp>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "fscryptctl/base/error.h"
 #include "support/mounts.h"
@@ -33,10 +34,11 @@ FileTime later(int directory) {
   return now;
 }
 
-std::string remove(const TreeFilesystem& filesystem, const std::string& name,
-                   std::optional<FileTime> since = std::nullopt) {
+std::string remove(
+    const TreeFilesystem& filesystem, const std::string& name,
+    std::optional<FileTime> since = std::nullopt, const Tick& tick = [] {}) {
   std::set<std::string> lines;
-  for (const auto& finding : remove_tree(filesystem.ext4().fd(), name, since, [] {})) {
+  for (const auto& finding : remove_tree(filesystem.ext4().fd(), name, since, tick)) {
     lines.insert(finding.path + ": " + finding.what + '\n');
   }
   std::string text;
@@ -116,6 +118,47 @@ TEST_CASE("what was changed meanwhile is not removed", "[tree]") {
   CHECK_FALSE(exists(plain + "/d/e/old"));
   CHECK(remove(filesystem, "plain", since) == "d/e/changed: changed\nopen: open for writing\n");
   CHECK(remove(filesystem, "plain") == kNothing);
+  CHECK_FALSE(exists(plain));
+}
+
+TEST_CASE("the names of a file go one after the other, whatever its time of modification",
+          "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  const std::vector<std::string> directories = {"/a", "/b", "/c"};
+  for (const std::string& name : directories) REQUIRE(mkdir((plain + name).c_str(), 0755) == 0);
+  constexpr std::int64_t kFarFuture = 4'000'000'000;
+  for (int number = 0; number < 300; ++number) {
+    const std::string name = "/file" + std::to_string(number);
+    write_file(plain + directories[0] + name, "contents");
+    set_times(plain + directories[0] + name, kFarFuture, kFarFuture);
+    REQUIRE(link((plain + "/a" + name).c_str(), (plain + "/b" + name).c_str()) == 0);
+    REQUIRE(link((plain + "/a" + name).c_str(), (plain + "/c" + name).c_str()) == 0);
+  }
+  const FileTime since = later(filesystem.ext4().fd());
+  CHECK(remove(filesystem, "plain", since) == kNothing);
+  CHECK_FALSE(exists(plain));
+}
+
+TEST_CASE("what comes while a tree is removed goes with it, unless that is forbidden", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  REQUIRE(mkdir((plain + "/d").c_str(), 0755) == 0);
+  for (const char* const name : {"/d/old", "/old"}) write_file(plain + name, "contents");
+  const FileTime since = later(filesystem.ext4().fd());
+  // Once its listing has begun.
+  const Tick tick = [&, calls = 0]() mutable {
+    if (++calls == 2) write_file(plain + "/new", "contents");
+  };
+  SECTION("all of it") { CHECK(remove(filesystem, "plain", std::nullopt, tick) == kNothing); }
+  SECTION("what is old") {
+    CHECK(remove(filesystem, "plain", since, tick) == "new: changed\n");
+    CHECK(read_file(plain + "/new") == "contents");
+    CHECK_FALSE(exists(plain + "/d"));
+    CHECK(remove(filesystem, "plain") == kNothing);
+  }
   CHECK_FALSE(exists(plain));
 }
 

@@ -31,10 +31,13 @@ inline constexpr const char* kOpenForWriting = "open for writing";
 /// removed again.
 [[nodiscard]] FileTime filesystem_now(int directory);
 
-/// What was changed at `since` or later, as change times tell (special files are left out: they are
-/// the same in both trees), and regular files that somebody has open for writing now (a read lease
-/// on each tells). At most `limit`. Throws io, interrupted.
-[[nodiscard]] std::vector<TreeFinding> changes_since(int root, FileTime since, std::size_t limit,
-                                                     const Tick& tick);
+enum class ChangeSigns {
+  times,              ///< change times
+  times_and_writers,  ///< and who has a regular file open for writing now: a read lease tells
+};
+/// What was changed at `since` or later; special files are left out, which are the same in both
+/// trees. At most `limit`. Throws io, interrupted.
+[[nodiscard]] std::vector<TreeFinding> changes_since(int root, FileTime since, ChangeSigns signs,
+                                                     std::size_t limit, const Tick& tick);
 
 }  // namespace fscryptctl
