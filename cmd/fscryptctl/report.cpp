@@ -166,6 +166,7 @@ Json json_of(const DirectoryStatus& directory) {
   object["managed"] = directory.managed;
   object["has_recovery_key"] = directory.has_recovery_key();
   object["protectors"] = json_list(directory.protectors);
+  object["unfinished"] = directory.unfinished ? Json(name_of(*directory.unfinished)) : Json();
   return object;
 }
 
@@ -199,6 +200,12 @@ std::string state_word(const DirectoryStatus& directory) {
       return "partly locked";
   }
   return "";
+}
+
+std::string listed_state(const DirectoryStatus& directory) {
+  if (!directory.unfinished) return state_word(directory);
+  const std::string unfinished = std::string(name_of(*directory.unfinished)) + " unfinished";
+  return directory.missing ? unfinished : state_word(directory) + ", " + unfinished;
 }
 
 std::string way_in(const ProtectorSummary& protector) {

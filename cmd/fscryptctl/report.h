@@ -40,6 +40,8 @@ template <class Item>
                                   const std::string& many);
 /// "locked", "unlocked", "partly locked", "damaged", "missing", "not encrypted"
 [[nodiscard]] std::string state_word(const DirectoryStatus& directory);
+/// The same with what is unfinished: "convert unfinished", "unlocked, decrypt unfinished"
+[[nodiscard]] std::string listed_state(const DirectoryStatus& directory);
 /// `passphrase "private"`, `login`, `key file "backup"`
 [[nodiscard]] std::string way_in(const ProtectorSummary& protector);
 /// All ways in, separated by commas.

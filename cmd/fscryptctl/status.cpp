@@ -35,7 +35,7 @@ std::string filesystem_table(const std::vector<const FilesystemStatus*>& filesys
 std::string directory_table(const std::vector<const DirectoryStatus*>& directories) {
   Table table({"DIRECTORY", "STATE", "OPENS WITH", "RECOVERY KEY"});
   for (const DirectoryStatus* one : directories) {
-    table.add({one->path, state_word(*one), ways_in(*one), yes_no(one->has_recovery_key())});
+    table.add({one->path, listed_state(*one), ways_in(*one), yes_no(one->has_recovery_key())});
   }
   return table.text();
 }
@@ -56,6 +56,11 @@ std::string unlocked_by(const DirectoryStatus& directory) {
 
 void show_directory(Output& out, const DirectoryStatus& directory) {
   const std::string path = printable(directory.path);
+  if (directory.unfinished) {
+    const std::string command(name_of(*directory.unfinished));
+    out.note("a " + command + " of " + path + " is unfinished; to go on with it: fscryptctl " +
+             command + " " + shell_quoted(directory.path));
+  }
   if (!directory.policy) return out.data(path + "  not encrypted\n");
   std::string text = path + "  " + state_word(directory) + unlocked_by(directory) + "\n";
   text += "  opens with  " + printable(ways_in(directory)) + "\n";

@@ -64,9 +64,13 @@ void Conversion::finish_policy(const Journal& journal) {
 void Conversion::retire_previous(const KeyIdentifier& key) {
   // Nobody encrypts another directory with it between the look and the removal.
   const UserStore::Lock lock = store_->lock(context_.throw_if_interrupted);
-  const std::optional<PolicyRecord> record = store_->policy(key);
+  std::optional<PolicyRecord> record = store_->policy(key);
   const KeySearch search = search_by_key(context_, site_.filesystem(), {key});
   result_.previous_in_use = search.found;
+  const bool stays = !search.found.empty() || !search.closed.empty();
+  if (stays && record && drop_hint(*record, operation_->journal().path)) {
+    store_->write(lock, *record);
+  }
   if (!search.found.empty()) return;
   if (!search.closed.empty()) {
     request_.note(
@@ -127,11 +131,12 @@ void Conversion::return_files(const Journal& journal) {
   phase("moving", journal.bytes, journal.files);
   // On the way back already it is a file that goes back, which move_tree goes on with.
   if (journal.state != State::returning && journal.part) {
-    with_path(
-        [&] { finish_part(move_request(site_.directory(), source.get()), progress_, tick()); });
+    in_tree(site_.path(),
+            [&] { finish_part(move_request(site_.directory(), source.get()), progress_, tick()); });
   }
   operation_->update([](Journal& next) { next.state = State::returning; });
-  with_path([&] { move_tree(move_request(source.get(), site_.directory()), progress_, tick()); });
+  in_tree(work_tree(),
+          [&] { move_tree(move_request(source.get(), site_.directory()), progress_, tick()); });
   sync_tree(site_.directory());
 }
 
@@ -151,7 +156,9 @@ void Conversion::discard(const Journal& journal) {
                   printable(site_.work_path()) + " holds files that were moved, not a copy of them")
           .with_path(site_.path());
     }
-    static_cast<void>(remove_tree(site_.work(), ConversionSite::kTree, std::nullopt, tick()));
+    static_cast<void>(in_tree(work_tree(), [&] {
+      return remove_tree(site_.work(), ConversionSite::kTree, std::nullopt, tick());
+    }));
     site_.remove_work();
   }
   set_mode(journal.original_mode);

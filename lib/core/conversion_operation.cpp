@@ -18,10 +18,6 @@ Error changed(const ConversionSite& site) {
       .with_path(site.path());
 }
 
-bool is_about(const Journal& journal, const Journal::Inode& directory) {
-  return journal.original == directory || journal.replacement == directory;
-}
-
 void write_all(int fd, ByteView bytes, const std::string& what) {
   while (!bytes.empty()) {
     const ssize_t written = ::write(fd, bytes.data(), bytes.size());
@@ -33,6 +29,11 @@ void write_all(int fd, ByteView bytes, const std::string& what) {
 
 }  // namespace
 
+bool is_about(const Journal& journal, const InodeIdentity& directory) {
+  const Journal::Inode inode = journal_inode(directory);
+  return journal.original == inode || journal.replacement == inode;
+}
+
 OperationId new_operation_id() {
   OperationId id;
   fill_random(id.bytes);
@@ -40,7 +41,7 @@ OperationId new_operation_id() {
 }
 
 std::optional<Journal> find_unfinished(const UserStore& store, const ConversionSite& site) {
-  const Journal::Inode directory = site.identity();
+  const InodeIdentity directory = inode_of(site.identity());
   for (const UnfinishedOperation& operation : OperationStore(store).list()) {
     if (operation.journal && is_about(*operation.journal, directory)) return operation.journal;
     if (operation.journal) continue;

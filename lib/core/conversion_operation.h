@@ -41,6 +41,9 @@ class Operation {
 
 [[nodiscard]] OperationId new_operation_id();
 
+/// Whether it is about this directory, as what it was or what it becomes.
+[[nodiscard]] bool is_about(const Journal& journal, const InodeIdentity& directory);
+
 /// The unfinished operation whose journal, not proven yet, names this directory as what it was or
 /// becomes. Throws corrupt_metadata if one that cannot be read has its work directory beside it.
 [[nodiscard]] std::optional<Journal> find_unfinished(const UserStore& store,

@@ -11,6 +11,7 @@
 #include "fscryptctl/base/amount.h"
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/core/last_way.h"
+#include "in_tree.h"
 
 namespace fscryptctl {
 namespace {
@@ -165,7 +166,9 @@ ConversionPlan make_plan(const Context& context, const ConversionSite& site,
   plan.path = site.path();
   plan.mount_point = site.filesystem().mount().mount_point;
   plan.strategy = strategy;
-  plan.scan = scan_tree(site.directory(), {site.info().encrypted, encrypts}, tick);
+  plan.scan = in_tree(site.path(), [&] {
+    return scan_tree(site.directory(), {site.info().encrypted, encrypts}, tick);
+  });
   const Room room = free_room(site);
   plan.bytes_free = room.bytes;
   plan.inodes_free = room.inodes;

@@ -104,6 +104,7 @@ bool Conversion::take_up_policy(const Journal& journal, bool has_work) {
   }
   if (!record) throw missing_record();
   require_same_policy_options(*record);
+  require_same_protectors(*record);
   require_same_name(*record);
   UnlockedPolicy policy = open_policy(*store_, *record, first_protector(), opener_, site_.path());
   JournalKey key = journal_key_of(policy.key, journal.operation);
@@ -124,6 +125,23 @@ void Conversion::require_same_policy_options(const PolicyRecord& record) const {
   throw Error(Errc::usage, "it was begun with other modes").with_path(site_.path());
 }
 
+void Conversion::require_same_protectors(const PolicyRecord& record) const {
+  std::vector<ProtectorSummary> summaries;
+  for (const ProtectorRecord& protector :
+       read_protectors(*store_, record.summary.protectors).records) {
+    summaries.push_back(protector.summary);
+  }
+  for (const std::string& name : request_.encrypt.protectors) {
+    try {
+      static_cast<void>(find_protector(summaries, split_protector_name(name).name));
+    } catch (const Error& error) {
+      if (error.code() != Errc::no_such_protector) throw;
+      throw Error(Errc::usage, "it was begun without --protector " + printable(name))
+          .with_path(site_.path());
+    }
+  }
+}
+
 void Conversion::require_same_name(const PolicyRecord& record) const {
   if (!request_.encrypt.name) return;
   for (const ProtectorRecord& protector :
@@ -135,7 +153,7 @@ void Conversion::require_same_name(const PolicyRecord& record) const {
 
 std::optional<std::string> Conversion::first_protector() const {
   if (request_.encrypt.protectors.empty()) return std::nullopt;
-  return request_.encrypt.protectors.front();
+  return split_protector_name(request_.encrypt.protectors.front()).name;
 }
 
 void Conversion::take_up_decryption(const Journal& journal, bool has_work) {

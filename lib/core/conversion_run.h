@@ -14,6 +14,7 @@
 #include "fscryptctl/core/policy_choice.h"
 #include "fscryptctl/tree/compare.h"
 #include "fscryptctl/tree/move.h"
+#include "in_tree.h"
 
 namespace fscryptctl {
 
@@ -104,6 +105,7 @@ class Conversion {
   void mark_exchanged();
   bool take_up_policy(const Journal& journal, bool has_work);
   void require_same_policy_options(const PolicyRecord& record) const;
+  void require_same_protectors(const PolicyRecord& record) const;
   /// It was the new protector's; now none is made.
   void require_same_name(const PolicyRecord& record) const;
   [[nodiscard]] std::optional<std::string> first_protector() const;
@@ -126,15 +128,8 @@ class Conversion {
   std::vector<TreeFinding> changes_of_original(FileTime since);
   [[nodiscard]] Error in_use(const std::vector<std::string>& paths) const;
 
-  /// Errors of the tree name what they are about relative to it.
-  template <class Action>
-  void with_path(Action action) const {
-    try {
-      action();
-    } catch (Error& error) {
-      if (!error.path().empty()) error.with_path(site_.path() + "/" + error.path());
-      throw;
-    }
+  [[nodiscard]] std::string work_tree() const {
+    return site_.work_path() + "/" + ConversionSite::kTree;
   }
   [[nodiscard]] MoveRequest move_request(int source, int destination);
   void move();

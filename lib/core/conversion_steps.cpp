@@ -100,7 +100,9 @@ void Conversion::copy() {
   const FileTime since = filesystem_now(site_.work());
   phase("copying", journal.bytes, journal.files);
   const bool empty = directory_names(copy.get(), 1).names.empty();
-  with_path([&] { copy_tree(site_.directory(), copy.get(), {empty, 0}, progress_, tick()); });
+  in_tree(site_.path(), [&] {
+    copy_tree(site_.directory(), copy.get(), {empty, 0}, progress_, tick());
+  });
   phase("syncing", journal.bytes, journal.files);
   tick()();
   sync_tree(copy.get());
@@ -114,8 +116,9 @@ void Conversion::copy() {
 bool Conversion::is_copy_right(int copy, FileTime since) {
   const Journal& journal = operation_->journal();
   phase("comparing", journal.bytes, journal.files);
-  const std::vector<TreeFinding> differences =
-      compare_trees(site_.directory(), copy, kMaxFindings, progress_, tick());
+  const std::vector<TreeFinding> differences = in_tree(site_.path(), [&] {
+    return compare_trees(site_.directory(), copy, kMaxFindings, progress_, tick());
+  });
   if (differences.empty()) return true;
   if (!changes_of_original(since).empty()) return false;
   std::vector<std::string> names;
@@ -134,8 +137,10 @@ std::vector<TreeFinding> Conversion::changes_of_original(FileTime since) {
     context_.explain("the clock was set back meanwhile: what changed cannot be told");
     return {{".", "changed"}};
   }
-  std::vector<TreeFinding> changes =
-      changes_since(site_.directory(), since, ChangeSigns::times_and_writers, kMaxFindings, tick());
+  std::vector<TreeFinding> changes = in_tree(site_.path(), [&] {
+    return changes_since(site_.directory(), since, ChangeSigns::times_and_writers, kMaxFindings,
+                         tick());
+  });
   if (is_open_for_writing(changes)) throw in_use(paths_below(changes));
   for (const TreeFinding& change : changes) {
     context_.explain("changed meanwhile: " + printable(change.path));
@@ -168,8 +173,9 @@ void Conversion::move() {
   const Journal& journal = operation_->journal();
   const UniqueFd destination = tree();
   phase("moving", journal.bytes, journal.files);
-  with_path(
-      [&] { move_tree(move_request(site_.directory(), destination.get()), progress_, tick()); });
+  in_tree(site_.path(), [&] {
+    move_tree(move_request(site_.directory(), destination.get()), progress_, tick());
+  });
   sync_tree(destination.get());
   operation_->update([&](Journal& next) {
     next.since = journal_time(filesystem_now(site_.work()));
@@ -201,8 +207,9 @@ void Conversion::leave_exchange() {
     phase("checking", 0, 0);
     const FileTime since = file_time(operation_->journal().since);
     // Who has a file open for writing is asked again when it is removed.
-    const std::vector<std::string> changed =
-        paths_below(changes_since(original.get(), since, ChangeSigns::times, kMaxFindings, tick()));
+    const std::vector<std::string> changed = paths_below(in_tree(work_tree(), [&] {
+      return changes_since(original.get(), since, ChangeSigns::times, kMaxFindings, tick());
+    }));
     if (!changed.empty()) throw late_changes(changed);
   }
   operation_->update([](Journal& next) { next.state = State::removing; });
@@ -211,8 +218,7 @@ void Conversion::leave_exchange() {
 Error Conversion::late_changes(const std::vector<std::string>& paths) const {
   return Error(Errc::files_in_use,
                "files of the original were changed while it was replaced, and stay in " +
-                   printable(site_.work_path() + "/" + ConversionSite::kTree) +
-                   " until you have moved them away: " + enumerate(paths))
+                   printable(work_tree()) + " until you have moved them away: " + enumerate(paths))
       .with_path(site_.path());
 }
 
@@ -246,8 +252,9 @@ void Conversion::remove_original() {
   require_exchanged(journal);
   if (site_.work() < 0) return;
   if (site_.open_tree()) static_cast<void>(open_tree_of(journal.original));
-  const std::vector<std::string> changed = paths_below(
-      remove_tree(site_.work(), ConversionSite::kTree, file_time(journal.since), tick()));
+  const std::vector<std::string> changed = paths_below(in_tree(work_tree(), [&] {
+    return remove_tree(site_.work(), ConversionSite::kTree, file_time(journal.since), tick());
+  }));
   if (!changed.empty()) throw late_changes(changed);
   site_.remove_work();
 }

@@ -102,6 +102,10 @@ bool add_hint(PolicyRecord& record, const std::string& hint) {
   return true;
 }
 
+bool drop_hint(PolicyRecord& record, const std::string& hint) {
+  return std::erase(record.summary.paths, hint) > 0;
+}
+
 std::optional<PolicyRecord> find_policy(const std::optional<UserStore>& store,
                                         const KeyIdentifier& key) {
   return store ? store->policy(key) : std::nullopt;

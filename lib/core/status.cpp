@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <map>
 
+#include "conversion_operation.h"
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/core/policy.h"
 #include "fscryptctl/core/users.h"
@@ -39,7 +40,8 @@ class UserView {
       : context_(context),
         filesystem_(filesystem),
         store_(store),
-        user_(user_name(store.user().uid)) {}
+        user_(user_name(store.user().uid)),
+        operations_(OperationStore(store).list()) {}
 
   void add_to(MountStatus& status) {
     Listing<ProtectorSummary> protectors = store_.protectors();
@@ -86,6 +88,7 @@ class UserView {
       directory.user = shown.uid;
       directory.managed = true;
       directory.protectors = protectors;
+      directory.unfinished = unfinished_at(hint, key);
       shown.paths.push_back({directory.path, state});
       status.directories.push_back(std::move(directory));
     }
@@ -120,6 +123,16 @@ class UserView {
     return PathState::State::ok;
   }
 
+  [[nodiscard]] std::optional<Journal::Command> unfinished_at(const std::string& hint,
+                                                              const KeyIdentifier& key) const {
+    for (const UnfinishedOperation& operation : operations_) {
+      const std::optional<Journal>& journal = operation.journal;
+      if (!journal || journal->path != hint) continue;
+      if (journal->key == key || journal->previous == key) return journal->command;
+    }
+    return std::nullopt;
+  }
+
   /// Somebody else's shared directory may be closed to this user: then the attribute has to do.
   static PathState::State unreadable(int fd, DirectoryStatus& directory) {
     directory.missing = !file_info(fd).encrypted;
@@ -130,6 +143,7 @@ class UserView {
   const Filesystem& filesystem_;
   const UserStore& store_;
   std::string user_;
+  const std::vector<UnfinishedOperation> operations_;
   std::map<ProtectorId, std::shared_ptr<ProtectorStatus>> protectors_;
 };
 
@@ -191,6 +205,34 @@ void look_up_records(Context& context, const Filesystem& filesystem, const KeyId
   status.directory->damaged = !status.damaged.empty() && status.directory->protectors.empty();
 }
 
+/// What one user has begun with the directory and not finished.
+std::optional<Journal::Command> unfinished_at(const std::string& path, const UserStore& store) {
+  const std::vector<UnfinishedOperation> operations = OperationStore(store).list();
+  if (operations.empty()) return std::nullopt;
+  const UniqueFd directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory) return std::nullopt;
+  const InodeIdentity identity = inode_identity(directory.get());
+  for (const UnfinishedOperation& operation : operations) {
+    if (operation.journal && is_about(*operation.journal, identity)) {
+      return operation.journal->command;
+    }
+  }
+  return std::nullopt;
+}
+
+void look_for_unfinished(Context& context, const Target& target, DirectoryStatus& status) {
+  // Records that cannot be used are reported where they are about the directory.
+  try {
+    const std::optional<MetadataRoot> metadata = target.filesystem.metadata();
+    if (!metadata) return;
+    for (const Identity& user : context.users_to_list(*metadata)) {
+      const std::optional<UserStore> store = UserStore::open(*metadata, user);
+      if (store && !status.unfinished) status.unfinished = unfinished_at(target.path, *store);
+    }
+  } catch (const Error&) {
+  }
+}
+
 }  // namespace
 
 bool ProtectorStatus::has_recovery_key() const { return summary.has_recovery_key(); }
@@ -241,6 +283,7 @@ PathStatus path_status(Context& context, const std::string& path, bool with_open
   PathStatus status{PathStatus::Kind::plain, DirectoryStatus{}, std::nullopt, {}};
   status.directory->path = path;
   status.directory->policy = target.policy;
+  if (target.directory) look_for_unfinished(context, target, *status.directory);
   if (!target.policy) return status;
   status.kind = PathStatus::Kind::encrypted;
   const auto* v2 = std::get_if<KeyIdentifier>(&target.policy->key);

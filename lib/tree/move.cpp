@@ -36,7 +36,9 @@ constexpr std::size_t kBatchFiles = 128;
 constexpr std::uint64_t kBatchBytes = std::uint64_t{64} << 20;
 constexpr mode_t kPrivate = S_IRUSR | S_IWUSR;
 
-Error conflict() { return {Errc::conflict, "something else is in its place"}; }
+Error conflict() {
+  return {Errc::conflict, "something of this name has moved already: rename this one"};
+}
 
 /// What is on its way from one tree to the other.
 struct Item {

@@ -469,6 +469,11 @@ def test_what_others_say_of_an_unfinished_one(disk, data, run, secret, injector)
     [finding] = run.ok(["check", disk, "--json"])["findings"]
     assert finding["code"] == "conversion" and finding["path"] == str(data)
     assert f"fscryptctl convert {data} --status" in run(["check", disk]).out
+    status = run(["status", data])
+    assert f"{data}  not encrypted" in status.out
+    assert f"a convert of {data} is unfinished" in status.err
+    assert run.ok(["status", data, "--json"])["unfinished"] == "convert"
+    assert "convert unfinished" in run(["list"]).out
     plan = run(["convert", data, "--dry-run"])
     assert plan.rc == 0 and f"go on with: fscryptctl convert {data}" in plan.err
     other = run([*convert(data, secret), "--name", "other"])
@@ -492,12 +497,63 @@ def test_decrypt_says_what_is_left(disk, data, run, secret):
     assert 'protector "second" opens nothing any more' in run(["decrypt", data]).err
 
 
+@pytest.mark.parametrize("command", ["reencrypt", "decrypt"])
+def test_a_key_that_another_directory_has_too_keeps_its_record(disk, data, run, secret, command):
+    made = run.ok(["encrypt", data, "--create", "--new-passphrase-file", secret, "--json"])
+    key = made["policy"]["key_identifier"]
+    other = disk / "other"
+    run.ok(["encrypt", other, "--create", "--policy", key, "--passphrase-file", secret])
+    make_data(data)
+    new = ["--new-passphrase-file", secret, "--name", "new"] if command == "reencrypt" else []
+    assert f"still that of {other}" in run([command, data, *new]).err
+    # Nothing is said of it where it is no more.
+    assert run.ok(["check", disk, "--json"])["findings"] == []
+    paths = {path["path"] for policy in run.ok(["policy", "list", disk, "--json"])["policies"]
+             for path in policy["paths"] if policy["key_identifier"] == key}
+    assert paths == {str(other)}
+    run.ok(["lock", other])
+    run.ok(["unlock", other, "--passphrase-file", secret])
+
+
+def test_another_protector_than_it_was_begun_with(disk, data, run, secret, injector):
+    run.ok(["encrypt", disk / "other", "--create", "--new-passphrase-file", secret])
+    make_data(data)
+    assert injector.run(convert(data, secret), EXCHANGE, "signal=KILL").rc == -9
+    args = ["convert", data, "--passphrase-file", secret, "--protector"]
+    refused = run([*args, "other"])
+    assert refused.rc == 2 and "it was begun without --protector other" in refused.err
+    run.ok([*args, "data"])
+    assert kernel.get_policy(data) is not None
+
+
+@pytest.mark.parametrize("with_file", [False, True], ids=["new", "old"])
+def test_a_new_file_with_a_name_that_has_moved(disk, data, run, secret, injector, with_file):
+    make_data(data)
+    args = [*convert(data, secret), "--low-space"]
+    assert injector.run(args, Call("unlinkat", 9), "signal=KILL").rc == -9
+    gone = next(number for number in range(20) if not (data / f"sub/file{number}").exists())
+    name = data / f"sub/file{gone}"
+    name.write_text("new")
+    result = run(args)
+    assert result.rc == 9 and "something of this name has moved already: rename this one" in result.err
+    assert str(name) in result.err
+    if with_file:
+        name.unlink()
+    else:
+        name.rename(data / "sub/renamed")
+    run.ok(args)
+    assert (data / f"sub/file{gone}").read_text() == str(gone)
+    assert with_file or (data / "sub/renamed").read_text() == "new"
+
+
 def test_the_wrong_secret_is_said_to_be_wrong_for_the_directory(disk, data, run, secret, injector,
                                                                 passphrase_file):
     run.ok(["encrypt", data, "--create", "--new-passphrase-file", secret])
     make_data(data)
     assert injector.run(["decrypt", data], EXCHANGE, "signal=KILL").rc == -9
     run.ok(["lock", data])
+    assert f"a decrypt of {data} is unfinished" in run(["status", data]).err
+    assert "locked, decrypt unfinished" in run(["list"]).out
     wrong = passphrase_file("wrong", name="wrong")
     result = run(["decrypt", data, "--passphrase-file", wrong])
     assert result.rc == 3 and f"wrong passphrase for {data}" in result.err

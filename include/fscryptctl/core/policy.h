@@ -44,7 +44,8 @@ void wrap_for(UnlockedPolicy& policy, const OpenProtector& protector);
 void require_no_operation(const PolicyRecord& record);
 
 /// Wraps for one more protector, and proves that the new wrapping opens to the same key. Throws
-/// usage if the policy has as many protectors as fit, and as require_no_operation. One that it has already gets a new wrapping.
+/// usage if the policy has as many protectors as fit, and as require_no_operation. One that it has
+/// already gets a new wrapping.
 void add_way(UnlockedPolicy& policy, const OpenProtector& protector);
 
 /// Takes a protector's wrapping away. False if there was none. Throws as require_no_operation.
@@ -54,6 +55,8 @@ bool drop_way(PolicyRecord& record, const ProtectorId& protector);
 
 /// Notes where a directory of this policy lies, as the newest hint. False if it stood so already.
 bool add_hint(PolicyRecord& record, const std::string& hint);
+/// It is there no more. False if it was not noted.
+bool drop_hint(PolicyRecord& record, const std::string& hint);
 
 /// The user's record of a policy; nullopt if there is none, or no store.
 [[nodiscard]] std::optional<PolicyRecord> find_policy(const std::optional<UserStore>& store,

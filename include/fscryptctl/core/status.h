@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "fscryptctl/core/context.h"
+#include "fscryptctl/metadata/journal.h"
 #include "fscryptctl/metadata/store.h"
 
 namespace fscryptctl {
@@ -56,6 +57,8 @@ struct DirectoryStatus {
   uid_t user = 0;
   bool managed = false;
   Protectors protectors;  ///< that open it
+  /// What somebody began with it and did not finish, as a journal says that is not proven.
+  std::optional<Journal::Command> unfinished{};
 
   [[nodiscard]] bool has_recovery_key() const;
 };
