@@ -88,7 +88,8 @@ std::string ProgressDisplay::line(const ConversionProgress& progress, double sec
   std::string text = phase_;
   text.resize(std::max<std::size_t>(text.size(), 10), ' ');
   if (progress.bytes_total + progress.files_total == 0) {
-    return text + " " + std::to_string(progress.files_done) + " files";
+    const std::uint64_t files = progress.files_done;
+    return files == 0 ? phase_ : text + " " + std::to_string(files) + " files";
   }
   const double share = share_done(progress);
   const auto filled = static_cast<std::size_t>(share * kBarWidth);
@@ -97,8 +98,10 @@ std::string ProgressDisplay::line(const ConversionProgress& progress, double sec
   std::snprintf(percent.data(), percent.size(), "%3.0f%%", std::floor(share * 100));
   text += percent.data();
   if (seconds < kSettled || share <= 0) return text;
-  const double rate = static_cast<double>(progress.bytes_done) / seconds;
-  text += "  " + human_size(static_cast<std::uint64_t>(rate)) + "/s";
+  if (progress.bytes_total > 0) {
+    const double rate = static_cast<double>(progress.bytes_done) / seconds;
+    text += "  " + human_size(static_cast<std::uint64_t>(rate)) + "/s";
+  }
   return text + "  " + human_time(seconds / share * (1 - share)) + " left";
 }
 

@@ -93,7 +93,8 @@ void Conversion::count_done(const Journal& journal, ConversionStatus& status) {
   if (!tree) return;
   // Once they have changed places, what is left of the original is what is not done.
   const bool exchanged = site_.identity() == journal.replacement;
-  const TreeScan scan = scan_tree(tree.get(), {true, false, 0}, context_.throw_if_interrupted);
+  const TreeScan scan =
+      scan_tree(tree.get(), {true, false, 0}, progress_, context_.throw_if_interrupted);
   status.bytes_done = exchanged ? journal.bytes - std::min(journal.bytes, scan.bytes) : scan.bytes;
   status.files_done = exchanged ? journal.files - std::min(journal.files, scan.files) : scan.files;
   if (journal.part) status.bytes_done += journal.part->size - journal.part->source_size;
@@ -113,7 +114,7 @@ void Conversion::require_right_kind() const {
 
 ConversionPlan Conversion::look() {
   phase("checking", 0, 0);
-  return make_plan(context_, site_, strategy(), encrypts(), tick());
+  return make_plan(context_, site_, strategy(), encrypts(), progress_, tick());
 }
 
 void Conversion::phase(std::string_view name, std::uint64_t bytes, std::uint64_t files) {

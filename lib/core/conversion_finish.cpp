@@ -147,7 +147,7 @@ void Conversion::discard(const Journal& journal) {
         .with_path(site_.path());
   }
   if (site_.policy(context_)) require_unlocked();
-  phase("removing", journal.bytes, journal.files);
+  phase("removing", 0, 0);
   if (site_.work() >= 0 || site_.open_work(journal.operation)) {
     // Files that were moved are nowhere else, and that a journal calls them a copy proves
     // nothing.
@@ -157,7 +157,7 @@ void Conversion::discard(const Journal& journal) {
           .with_path(site_.path());
     }
     static_cast<void>(in_tree(work_tree(), [&] {
-      return remove_tree(site_.work(), ConversionSite::kTree, std::nullopt, tick());
+      return remove_tree(site_.work(), ConversionSite::kTree, std::nullopt, progress_, tick());
     }));
     site_.remove_work();
   }

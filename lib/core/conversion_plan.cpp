@@ -161,13 +161,14 @@ std::string_view obstacle_name(Obstacle::Kind kind) {
 }
 
 ConversionPlan make_plan(const Context& context, const ConversionSite& site,
-                         Journal::Strategy strategy, bool encrypts, const Tick& tick) {
+                         Journal::Strategy strategy, bool encrypts, TreeProgress& progress,
+                         const Tick& tick) {
   ConversionPlan plan;
   plan.path = site.path();
   plan.mount_point = site.filesystem().mount().mount_point;
   plan.strategy = strategy;
   plan.scan = in_tree(site.path(), [&] {
-    return scan_tree(site.directory(), {site.info().encrypted, encrypts}, tick);
+    return scan_tree(site.directory(), {site.info().encrypted, encrypts}, progress, tick);
   });
   const Room room = free_room(site);
   plan.bytes_free = room.bytes;

@@ -103,7 +103,7 @@ void Conversion::copy() {
   in_tree(site_.path(), [&] {
     copy_tree(site_.directory(), copy.get(), {empty, 0}, progress_, tick());
   });
-  phase("syncing", journal.bytes, journal.files);
+  phase("syncing", 0, 0);
   tick()();
   sync_tree(copy.get());
   if (journal.verify && !is_copy_right(copy.get(), since)) return;
@@ -139,7 +139,7 @@ std::vector<TreeFinding> Conversion::changes_of_original(FileTime since) {
   }
   std::vector<TreeFinding> changes = in_tree(site_.path(), [&] {
     return changes_since(site_.directory(), since, ChangeSigns::times_and_writers, kMaxFindings,
-                         tick());
+                         progress_, tick());
   });
   if (is_open_for_writing(changes)) throw in_use(paths_below(changes));
   for (const TreeFinding& change : changes) {
@@ -208,7 +208,8 @@ void Conversion::leave_exchange() {
     const FileTime since = file_time(operation_->journal().since);
     // Who has a file open for writing is asked again when it is removed.
     const std::vector<std::string> changed = paths_below(in_tree(work_tree(), [&] {
-      return changes_since(original.get(), since, ChangeSigns::times, kMaxFindings, tick());
+      return changes_since(original.get(), since, ChangeSigns::times, kMaxFindings, progress_,
+                           tick());
     }));
     if (!changed.empty()) throw late_changes(changed);
   }
@@ -248,12 +249,13 @@ void Conversion::require_exchanged(const Journal& journal) const {
 
 void Conversion::remove_original() {
   const Journal& journal = operation_->journal();
-  phase("removing", journal.bytes, journal.files);
+  phase("removing", 0, journal.files);
   require_exchanged(journal);
   if (site_.work() < 0) return;
   if (site_.open_tree()) static_cast<void>(open_tree_of(journal.original));
   const std::vector<std::string> changed = paths_below(in_tree(work_tree(), [&] {
-    return remove_tree(site_.work(), ConversionSite::kTree, file_time(journal.since), tick());
+    return remove_tree(site_.work(), ConversionSite::kTree, file_time(journal.since), progress_,
+                       tick());
   }));
   if (!changed.empty()) throw late_changes(changed);
   site_.remove_work();

@@ -199,11 +199,12 @@ class Comparison final : public TreeVisitor {
 
 class Changes final : public TreeVisitor {
  public:
-  Changes(FileTime since, ChangeSigns signs, Findings& findings)
-      : since_(since), signs_(signs), findings_(findings) {}
+  Changes(FileTime since, ChangeSigns signs, Findings& findings, TreeProgress& progress)
+      : since_(since), signs_(signs), findings_(findings), progress_(progress) {}
 
   std::shared_ptr<TreeDirectory> enter(const std::shared_ptr<TreeDirectory>& parent,
                                        const std::string& name) override {
+    ++progress_.files;
     auto directory = std::make_shared<TreeDirectory>();
     try {
       directory->source = open_tree_directory(parent->source.get(), name);
@@ -216,6 +217,7 @@ class Changes final : public TreeVisitor {
   }
 
   void visit(TreeDirectory& parent, const DirectoryEntry& entry) override {
+    ++progress_.files;
     try {
       const auto what = change_of(parent.source.get(), entry);
       if (what) findings_.add(parent.path_of(entry.name), *what);
@@ -246,6 +248,7 @@ class Changes final : public TreeVisitor {
   const FileTime since_;
   const ChangeSigns signs_;
   Findings& findings_;
+  TreeProgress& progress_;
 };
 
 }  // namespace
@@ -270,10 +273,11 @@ FileTime filesystem_now(int directory) {
 }
 
 std::vector<TreeFinding> changes_since(int root, FileTime since, ChangeSigns signs,
-                                       std::size_t limit, const Tick& tick) {
+                                       std::size_t limit, TreeProgress& progress,
+                                       const Tick& tick) {
   Interruption interruption(tick);
   Findings findings(limit);
-  Changes changes(since, signs, findings);
+  Changes changes(since, signs, findings, progress);
   auto directory = std::make_shared<TreeDirectory>();
   directory->source = reopen_directory(root);
   changes.look_at_directory(root, ".");

@@ -52,8 +52,9 @@ struct Place {
 class Removal final : public TreeVisitor {
  public:
   /// `path`: that of the root in the findings; empty: they are relative to it.
-  Removal(std::optional<FileTime> since, const Interruption& interruption, std::string path = {})
-      : since_(since), interruption_(interruption), path_(std::move(path)) {}
+  Removal(std::optional<FileTime> since, TreeProgress& progress, const Interruption& interruption,
+          std::string path = {})
+      : since_(since), progress_(progress), interruption_(interruption), path_(std::move(path)) {}
 
   std::shared_ptr<TreeDirectory> enter(const std::shared_ptr<TreeDirectory>& parent,
                                        const std::string& name) override {
@@ -61,6 +62,7 @@ class Removal final : public TreeVisitor {
   }
 
   void visit(TreeDirectory& parent, const DirectoryEntry& entry) override {
+    ++progress_.files;
     const Place place{&parent, parent.source.get(), entry.name};
     if (!remove_file(place, entry.type)) removed(parent).stays = true;
   }
@@ -68,6 +70,7 @@ class Removal final : public TreeVisitor {
   void leave(TreeDirectory& directory) override {
     TreeDirectory* const parent = directory.parent.get();
     if (parent == nullptr) return;  // for whoever knows where the root is
+    ++progress_.files;
     remove_emptied(directory, {parent, parent->source.get(), directory.name});
     if (removed(directory).stays) removed(*parent).stays = true;
   }
@@ -140,7 +143,7 @@ class Removal final : public TreeVisitor {
     auto root = std::make_shared<RemovedDirectory>();
     root->source = reopen_directory(directory.source.get());
     const std::string path = path_of({&directory, -1, {}});
-    Removal rest(since_, interruption, path == "." ? std::string() : path);
+    Removal rest(since_, progress_, interruption, path == "." ? std::string() : path);
     walk_tree(root, rest, 0, interruption);
     for (TreeFinding& finding : rest.take_findings()) add(std::move(finding));
     if (root->stays) removed(directory).stays = true;
@@ -213,6 +216,7 @@ class Removal final : public TreeVisitor {
   }
 
   const std::optional<FileTime> since_;
+  TreeProgress& progress_;
   const Interruption& interruption_;
   const std::string path_;
   std::mutex names_mutex_;  ///< held while one of several names of a file is removed
@@ -223,8 +227,8 @@ class Removal final : public TreeVisitor {
 
 std::vector<TreeFinding> remove_all(int parent, const std::string& name,
                                     std::optional<FileTime> since, unsigned threads,
-                                    Interruption& interruption) {
-  Removal removal(since, interruption);
+                                    TreeProgress& progress, Interruption& interruption) {
+  Removal removal(since, progress, interruption);
   const Place place{nullptr, parent, name};
   const UniqueFd found = find_entry(parent, name);
   if (found && !entry_status(found.get()).is_directory()) {
@@ -241,14 +245,16 @@ std::vector<TreeFinding> remove_all(int parent, const std::string& name,
 void remove_entry(int parent, const std::string& name, const Interruption& interruption) {
   const Tick tick = [&] { interruption.check(); };
   Interruption own(tick);
-  static_cast<void>(remove_all(parent, name, std::nullopt, 0, own));
+  TreeProgress progress;
+  static_cast<void>(remove_all(parent, name, std::nullopt, 0, progress, own));
 }
 
 std::vector<TreeFinding> remove_tree(int parent, const std::string& name,
-                                     std::optional<FileTime> unchanged_since, const Tick& tick) {
+                                     std::optional<FileTime> unchanged_since,
+                                     TreeProgress& progress, const Tick& tick) {
   Interruption interruption(tick);
   std::vector<TreeFinding> findings =
-      remove_all(parent, name, unchanged_since, default_threads(), interruption);
+      remove_all(parent, name, unchanged_since, default_threads(), progress, interruption);
   std::ranges::sort(findings, {}, &TreeFinding::path);
   return findings;
 }

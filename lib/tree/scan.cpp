@@ -166,8 +166,9 @@ class Tally {
 
 class Scan final : public TreeVisitor {
  public:
-  Scan(const ScanRules& rules, std::uint64_t block_size)
+  Scan(const ScanRules& rules, std::uint64_t block_size, TreeProgress& progress)
       : rules_(rules),
+        progress_(progress),
         swap_files_(swap_files()),
         block_size_(block_size),
         tally_(rules, block_size) {}
@@ -185,6 +186,7 @@ class Scan final : public TreeVisitor {
   std::shared_ptr<TreeDirectory> enter(const std::shared_ptr<TreeDirectory>& parent,
                                        const std::string& name) override {
     tally_.add_name(name);
+    ++progress_.files;
     try {
       return enter_directory({*parent, name});
     } catch (const Error& error) {
@@ -195,6 +197,7 @@ class Scan final : public TreeVisitor {
 
   void visit(TreeDirectory& parent, const DirectoryEntry& entry) override {
     tally_.add_name(entry.name);
+    ++progress_.files;
     try {
       look_at({parent, entry.name}, entry.type);
     } catch (const Error& error) {
@@ -296,6 +299,7 @@ class Scan final : public TreeVisitor {
   }
 
   const ScanRules& rules_;
+  TreeProgress& progress_;
   const std::set<std::pair<dev_t, std::uint64_t>> swap_files_;
   const Caller caller_;
   const std::uint64_t block_size_;
@@ -310,11 +314,11 @@ std::uint64_t block_size_of(int fd) {
 
 }  // namespace
 
-TreeScan scan_tree(int root, const ScanRules& rules, const Tick& tick) {
+TreeScan scan_tree(int root, const ScanRules& rules, TreeProgress& progress, const Tick& tick) {
   Interruption interruption(tick);
   auto directory = std::make_shared<TreeDirectory>();
   directory->source = reopen_directory(root);
-  Scan scan(rules, block_size_of(root));
+  Scan scan(rules, block_size_of(root), progress);
   scan.add_root(*directory);
   walk_tree(directory, scan, default_threads(), interruption);
   return scan.finish();

@@ -32,8 +32,9 @@ std::string compare(const std::string& a, const std::string& b, std::size_t limi
 }
 
 std::string changes(const std::string& root, FileTime since, std::size_t limit = 100) {
+  TreeProgress progress;
   return text_of(changes_since(open_directory(root).get(), since, ChangeSigns::times_and_writers,
-                               limit, [] {}));
+                               limit, progress, [] {}));
 }
 
 void copy(const std::string& source, const std::string& destination) {

@@ -38,7 +38,8 @@ std::string remove(
     const TreeFilesystem& filesystem, const std::string& name,
     std::optional<FileTime> since = std::nullopt, const Tick& tick = [] {}) {
   std::set<std::string> lines;
-  for (const auto& finding : remove_tree(filesystem.ext4().fd(), name, since, tick)) {
+  TreeProgress progress;
+  for (const auto& finding : remove_tree(filesystem.ext4().fd(), name, since, progress, tick)) {
     lines.insert(finding.path + ": " + finding.what + '\n');
   }
   std::string text;
@@ -87,7 +88,9 @@ TEST_CASE("an owner removes what she may not write to", "[tree]") {
   REQUIRE(chmod((home + "/tree").c_str(), 0555) == 0);
   CHECK(run_as(kAlice, [&] {
     const UniqueFd parent = open_directory(home);
-    return remove_tree(parent.get(), "tree", std::nullopt, [] {}).empty();
+    TreeProgress progress;
+    return remove_tree(parent.get(), "tree", std::nullopt, progress, [] {}).empty() &&
+           progress.files == 2;
   }));
   CHECK_FALSE(exists(home + "/tree"));
 }

@@ -27,7 +27,10 @@ namespace {
 constexpr uid_t kAlice = 61001;
 
 TreeScan scan(const std::string& path, const ScanRules& rules = {}) {
-  return scan_tree(open_directory(path).get(), rules, [] {});
+  TreeProgress progress;
+  TreeScan found = scan_tree(open_directory(path).get(), rules, progress, [] {});
+  CHECK(progress.files >= found.files);
+  return found;
 }
 
 std::string obstacles(const TreeScan& found) {

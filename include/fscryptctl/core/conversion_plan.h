@@ -35,7 +35,8 @@ struct ConversionPlan {
 
 /// Looks; changes nothing. `encrypts`: the result is encrypted. Throws as scan_tree.
 [[nodiscard]] ConversionPlan make_plan(const Context& context, const ConversionSite& site,
-                                       Journal::Strategy strategy, bool encrypts, const Tick& tick);
+                                       Journal::Strategy strategy, bool encrypts,
+                                       TreeProgress& progress, const Tick& tick);
 
 /// "mount point", "encrypted", ... for people and scripts.
 [[nodiscard]] std::string_view obstacle_name(Obstacle::Kind kind);

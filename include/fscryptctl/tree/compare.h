@@ -38,6 +38,7 @@ enum class ChangeSigns {
 /// What was changed at `since` or later; special files are left out, which are the same in both
 /// trees. At most `limit`. Throws io, interrupted.
 [[nodiscard]] std::vector<TreeFinding> changes_since(int root, FileTime since, ChangeSigns signs,
-                                                     std::size_t limit, const Tick& tick);
+                                                     std::size_t limit, TreeProgress& progress,
+                                                     const Tick& tick);
 
 }  // namespace fscryptctl

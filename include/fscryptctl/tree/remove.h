@@ -16,6 +16,6 @@ namespace fscryptctl {
 /// permission, interrupted; files_in_use for a mount that is in the way.
 [[nodiscard]] std::vector<TreeFinding> remove_tree(int parent, const std::string& name,
                                                    std::optional<FileTime> unchanged_since,
-                                                   const Tick& tick);
+                                                   TreeProgress& progress, const Tick& tick);
 
 }  // namespace fscryptctl
