@@ -12,9 +12,9 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <span>
 
 #include "fscryptctl/base/bytes.h"
+#include "fscryptctl/base/directory_listing.h"
 #include "fscryptctl/base/error.h"
 #include "fscryptctl/base/mount_table.h"
 
@@ -175,20 +175,6 @@ class TemporaryFile {
   UniqueFd fd_;
 };
 
-/// Adds the names of one getdents64(2) result. False when `limit` is reached and more is there.
-bool add_names(std::span<const char> entries, std::size_t limit, std::vector<std::string>& names) {
-  while (!entries.empty()) {
-    std::uint16_t size = 0;
-    std::memcpy(&size, entries.data() + offsetof(dirent64, d_reclen), sizeof size);
-    const char* const name = entries.data() + offsetof(dirent64, d_name);
-    entries = entries.subspan(size);
-    if (std::strcmp(name, ".") == 0 || std::strcmp(name, "..") == 0) continue;
-    if (names.size() == limit) return false;
-    names.emplace_back(name);
-  }
-  return true;
-}
-
 }  // namespace
 
 UniqueFd open_beneath(int dirfd, const std::string& name, int flags) {
@@ -345,13 +331,11 @@ DirectoryNames directory_names(int dirfd, std::size_t limit) {
   const UniqueFd directory(openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!directory) throw system_error(errno, "cannot open a directory");
   DirectoryNames result{{}, true};
-  alignas(dirent64) std::array<char, 32768> buffer{};
-  while (result.complete) {
-    const ssize_t size = getdents64(directory.get(), buffer.data(), buffer.size());
-    if (size < 0) throw system_error(errno, "cannot read a directory");
-    if (size == 0) break;
-    result.complete =
-        add_names({buffer.data(), static_cast<std::size_t>(size)}, limit, result.names);
+  DirectoryListing listing;
+  DirectoryEntry entry;
+  while (listing.next(directory.get(), entry)) {
+    if (result.names.size() == limit) return {std::move(result.names), false};
+    result.names.push_back(entry.name);
   }
   return result;
 }

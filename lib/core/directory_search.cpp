@@ -8,6 +8,8 @@
 
 #include <cerrno>
 
+#include "fscryptctl/base/directory_listing.h"
+#include "fscryptctl/base/error.h"
 #include "fscryptctl/base/file.h"
 
 namespace fscryptctl {
@@ -22,15 +24,18 @@ class Search {
   Search(const Context& context, const DirectorySearch& wanted)
       : context_(context), wanted_(wanted) {}
 
+  /// Lists `directory` from where its position is.
   void look_through(int directory, const std::string& path, int depth) {
-    context_.throw_if_interrupted();
-    for (const std::string& name : directory_names(directory, UserStore::kNoLimit).names) {
-      std::string entry = path;
-      entry.append("/").append(name);
+    DirectoryListing listing;
+    DirectoryEntry found;
+    while (listing.next(directory, found)) {
+      context_.throw_if_interrupted();
+      const std::string entry = path + "/" + found.name;
       // Independent of each other: one that is closed does not hide the rest.
       try {
-        look_at_entry(directory, name, entry, depth);
+        look_at_entry(directory, found.name, entry, depth, listing);
       } catch (const Error& error) {
+        if (error.code() == Errc::no_such_path) continue;  // it went while it was looked at
         const bool closed = error.code() == Errc::untrusted_metadata ||  // another mount
                             error.code() == Errc::permission ||
                             error.code() == Errc::policy_version;
@@ -41,7 +46,8 @@ class Search {
   }
 
  private:
-  void look_at_entry(int directory, const std::string& name, const std::string& path, int depth) {
+  void look_at_entry(int directory, const std::string& name, const std::string& path, int depth,
+                     DirectoryListing& listing) {
     const std::optional<FileInfo> info = entry_info(directory, name);
     if (!info) return;
     if (S_ISREG(info->mode) && info->encrypted) return look_at_file(directory, name, path);
@@ -54,6 +60,7 @@ class Search {
     if (depth == kMaxDepth) {
       return wanted_.closed(path, Error(Errc::io, "the directory lies too deep"));
     }
+    listing.shrink();
     look_through(child->get(), path, depth + 1);
   }
 
@@ -83,7 +90,9 @@ UniqueFd without_mounts_below(const Filesystem& filesystem) {
 
 void search_directories(const Context& context, int directory, const std::string& path,
                         const DirectorySearch& search) {
-  Search(context, search).look_through(directory, path, 0);
+  const UniqueFd listed(::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!listed) throw system_error(errno, "cannot open a directory");
+  Search(context, search).look_through(listed.get(), path, 0);
 }
 
 KeySearch search_by_key(const Context& context, const Filesystem& filesystem,

@@ -70,7 +70,7 @@ std::set<std::string> names_in(int directory) {
   std::set<std::string> names;
   DirectoryListing listing;
   DirectoryEntry entry;
-  while (listing.next(listed.get(), entry)) names.insert(entry.name);
+  while (next_entry(listing, listed.get(), entry)) names.insert(entry.name);
   return names;
 }
 
@@ -79,7 +79,7 @@ std::size_t count_entries(int directory) {
   std::size_t count = 0;
   DirectoryListing listing;
   DirectoryEntry entry;
-  while (listing.next(listed.get(), entry)) ++count;
+  while (next_entry(listing, listed.get(), entry)) ++count;
   return count;
 }
 

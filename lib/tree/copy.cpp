@@ -68,7 +68,7 @@ class Copy final : public TreeVisitor {
     const UniqueFd listed = reopen_directory(directory.destination.get());
     DirectoryListing listing;
     DirectoryEntry entry;
-    while (listing.next(listed.get(), entry)) {
+    while (next_entry(listing, listed.get(), entry)) {
       if (!find_entry(directory.source.get(), entry.name)) {
         clear(directory.destination.get(), entry.name);
       }

@@ -85,7 +85,7 @@ void MovedLinks::finish() const {
   const UniqueFd listed = reopen_directory(directory_.get());
   DirectoryListing listing;
   DirectoryEntry entry;
-  while (listing.next(listed.get(), entry)) {
+  while (next_entry(listing, listed.get(), entry)) {
     const UniqueFd found = open_entry(directory_.get(), entry.name);
     if (entry_status(found.get()).is_regular()) {
       const UniqueFd file = open_file(found.get());

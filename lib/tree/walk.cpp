@@ -129,8 +129,9 @@ class Walk final : public WorkSharing {
       Level& level = levels.back();
       interruption_.check();
       const DirectoryPtr directory = level.directory;
-      const bool found =
-          about(*directory, {}, [&] { return level.listing.next(directory->source.get(), entry); });
+      const bool found = about(*directory, {}, [&] {
+        return next_entry(level.listing, directory->source.get(), entry);
+      });
       if (!found) {
         levels.pop_back();
         finish_one(directory);
@@ -317,38 +318,19 @@ void walk_tree(const DirectoryPtr& root, TreeVisitor& visitor, unsigned threads,
 
 unsigned default_threads() { return std::clamp(std::thread::hardware_concurrency(), 2U, 8U); }
 
-bool DirectoryListing::next(int fd, DirectoryEntry& entry) {
-  constexpr std::size_t kBufferSize = 32768;
-  while (true) {
-    if (position_ == buffer_.size()) {
-      buffer_.resize(kBufferSize);
-      position_ = 0;
-      const ssize_t size = getdents64(fd, buffer_.data(), buffer_.size());
-      buffer_.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
-      if (size < 0) throw tree_error(errno, "cannot list the directory");
-      if (size == 0) return false;
-    }
-    const char* const record = buffer_.data() + position_;
-    std::uint16_t size = 0;
-    std::memcpy(&size, record + offsetof(dirent64, d_reclen), sizeof size);
-    std::memcpy(&entry.type, record + offsetof(dirent64, d_type), sizeof entry.type);
-    entry.name = record + offsetof(dirent64, d_name);
-    position_ += size;
-    if (entry.name != "." && entry.name != "..") return true;
+bool next_entry(DirectoryListing& listing, int fd, DirectoryEntry& entry) {
+  try {
+    return listing.next(fd, entry);
+  } catch (const Error& error) {
+    throw tree_error(error.sys_errno(), "cannot list the directory");
   }
-}
-
-void DirectoryListing::shrink() {
-  buffer_.erase(0, position_);
-  buffer_.shrink_to_fit();
-  position_ = 0;
 }
 
 bool is_empty(int directory) {
   const UniqueFd listed = reopen_directory(directory);
   DirectoryListing listing;
   DirectoryEntry entry;
-  return !listing.next(listed.get(), entry);
+  return !next_entry(listing, listed.get(), entry);
 }
 
 bool is_directory_entry(int dirfd, const DirectoryEntry& entry) {

@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "entry.h"
+#include "fscryptctl/base/directory_listing.h"
 #include "fscryptctl/tree/progress.h"
 
 namespace fscryptctl {
@@ -64,12 +65,6 @@ class WorkSharing {
   virtual void share(std::size_t count, const std::function<void(std::size_t)>& work) = 0;
 };
 
-/// What a listing says of an entry.
-struct DirectoryEntry {
-  std::string name;
-  unsigned char type;  ///< DT_*
-};
-
 /// What is done with a tree.
 class TreeVisitor {
  public:
@@ -108,18 +103,8 @@ void allow_many_open_files();
 /// One for each processor, between two and eight.
 [[nodiscard]] unsigned default_threads();
 
-/// The entries of a directory, a buffer at a time, so that their number does not matter.
-class DirectoryListing {
- public:
-  /// False at the end. "." and ".." are left out. `fd` must be the same at every call.
-  [[nodiscard]] bool next(int fd, DirectoryEntry& entry);
-  /// Gives up the memory of what was returned already.
-  void shrink();
-
- private:
-  std::string buffer_;
-  std::size_t position_ = 0;
-};
+/// The next entry of a listing, whose directory may be gone: then it throws files_in_use.
+[[nodiscard]] bool next_entry(DirectoryListing& listing, int fd, DirectoryEntry& entry);
 
 /// Looks without a change of the time of access.
 [[nodiscard]] bool is_empty(int directory);

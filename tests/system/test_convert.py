@@ -893,3 +893,35 @@ def test_a_full_disk_in_the_middle(make_filesystem, set_up, run, secret, cut):
     filler.unlink()
     run.ok(args if process.returncode else ["status", data])
     assert_same(before, data)
+
+
+# --- any number of files
+
+
+def peak_memory(run, args):
+    """KiB of a command that must succeed, as far as a look now and then tells."""
+    process = run.start(args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    peak = 0
+    while process.poll() is None:
+        with open(f"/proc/{process.pid}/status") as file:
+            peak = max([peak, *(int(line.split()[1]) for line in file if line.startswith("VmHWM:"))])
+        time.sleep(0.005)
+    assert process.returncode == 0, args
+    return peak
+
+
+@STRATEGIES
+def test_memory_does_not_grow_with_the_number_of_files(make_filesystem, set_up, run, secret, strategy):
+    disk = make_filesystem(size_mib=256)
+    set_up(disk)
+    peaks = {}
+    for number in (100, 20_000):
+        data = disk / f"data{number}"
+        data.mkdir()
+        for index in range(number):
+            (data / f"{'long name ' * 10}{index}").touch()
+        convert_it = ["convert", data, "--new-passphrase-file", secret, *strategy]
+        peaks[number] = [peak_memory(run, convert_it), peak_memory(run, ["decrypt", data, *strategy])]
+    # Names alone are 2,000 KiB.
+    for few, many in zip(*peaks.values()):
+        assert many - few < 1000, peaks
