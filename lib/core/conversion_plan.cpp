@@ -33,19 +33,28 @@ std::uint64_t left(std::uint64_t limit, std::uint64_t used) {
   return limit > used ? limit - used : 0;
 }
 
-/// What the user's quota leaves; root is not bound by it.
-Room quota_room(const ConversionSite& site, uid_t uid) {
-  constexpr Room kUnlimited{std::numeric_limits<std::uint64_t>::max(),
-                            std::numeric_limits<std::uint64_t>::max()};
-  if (::geteuid() == 0) return kUnlimited;
+constexpr Room kUnlimited{std::numeric_limits<std::uint64_t>::max(),
+                          std::numeric_limits<std::uint64_t>::max()};
+
+/// `type` is USRQUOTA or GRPQUOTA, `id` one of the user's.
+Room quota_of(const std::string& device, int type, id_t id) {
   dqblk quota{};
-  const std::string& device = site.filesystem().mount().source;
-  if (::quotactl(QCMD(Q_GETQUOTA, USRQUOTA), device.c_str(), static_cast<int>(uid),
+  if (::quotactl(QCMD(Q_GETQUOTA, type), device.c_str(), static_cast<int>(id),
                  reinterpret_cast<caddr_t>(&quota)) != 0) {
     return kUnlimited;
   }
   return {left(dbtob(quota.dqb_bhardlimit), quota.dqb_curspace),
           left(quota.dqb_ihardlimit, quota.dqb_curinodes)};
+}
+
+/// What quotas leave; root is not bound by them. A project's is in what the filesystem says of its
+/// free space.
+Room quota_room(const ConversionSite& site) {
+  if (::geteuid() == 0) return kUnlimited;
+  const std::string& device = site.filesystem().mount().source;
+  const Room user = quota_of(device, USRQUOTA, site.info().uid);
+  const Room group = quota_of(device, GRPQUOTA, site.info().gid);
+  return {std::min(user.bytes, group.bytes), std::min(user.inodes, group.inodes)};
 }
 
 Room free_room(const ConversionSite& site) {
@@ -57,7 +66,7 @@ Room free_room(const ConversionSite& site) {
   // Filesystems that make inodes as they need them tell 0 of 0.
   const std::uint64_t inodes =
       info.f_files == 0 ? std::numeric_limits<std::uint64_t>::max() : info.f_favail;
-  const Room quota = quota_room(site, site.info().uid);
+  const Room quota = quota_room(site);
   return {std::min<std::uint64_t>(std::uint64_t{info.f_bavail} * info.f_frsize, quota.bytes),
           std::min(inodes, quota.inodes)};
 }
