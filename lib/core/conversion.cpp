@@ -81,7 +81,7 @@ std::uint64_t Conversion::look_for_space() const {
 
 bool Conversion::can_open_work(const Journal& journal) {
   try {
-    return site_.open_work(journal.operation);
+    return site_.open_work(journal.operation, journal.path);
   } catch (const Error& error) {
     if (error.code() != Errc::permission) throw;
     return false;

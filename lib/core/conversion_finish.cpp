@@ -50,6 +50,7 @@ void Conversion::finish_policy(const Journal& journal) {
     }
     record = after;
   }
+  static_cast<void>(drop_hint(*record, journal.path));  // where it was when it began
   static_cast<void>(add_hint(*record, site_.hint(context_)));
   {
     const UserStore::Lock lock = store_->lock(context_.throw_if_interrupted);
@@ -123,7 +124,7 @@ void Conversion::lock_again(const KeyIdentifier& key) {
 }
 
 void Conversion::return_files(const Journal& journal) {
-  const bool has_work = site_.open_work(journal.operation);
+  const bool has_work = site_.open_work(journal.operation, journal.path);
   if (encrypts() ? !take_up_policy(journal, has_work) : false) return;
   if (!encrypts()) take_up_decryption(journal, has_work);
   if (journal.previous) unlock_again(*journal.previous);
@@ -148,7 +149,7 @@ void Conversion::discard(const Journal& journal) {
   }
   if (site_.policy(context_)) require_unlocked();
   phase("removing", 0, 0);
-  if (site_.work() >= 0 || site_.open_work(journal.operation)) {
+  if (site_.work() >= 0 || site_.open_work(journal.operation, journal.path)) {
     // Files that were moved are nowhere else, and that a journal calls them a copy proves
     // nothing.
     if (journal.strategy == Strategy::copy && entry_info(site_.work(), kLinks)) {

@@ -30,7 +30,7 @@ void Conversion::require_same_options(const Journal& journal) const {
 Conversion::Found Conversion::take_up(const Journal& journal) {
   require_command(journal);
   require_same_options(journal);
-  const bool has_work = site_.open_work(journal.operation);
+  const bool has_work = site_.open_work(journal.operation, journal.path);
   if (!encrypts() && site_.identity() == journal.replacement && !proof_is_left(journal)) {
     site_.remove_work();
     forget_decryption(journal);

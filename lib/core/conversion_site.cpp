@@ -115,11 +115,30 @@ void ConversionSite::lock() {
   lock_or_throw(locked_.get(), path_);
 }
 
-bool ConversionSite::open_work(const OperationId& operation) {
+std::optional<UniqueFd> ConversionSite::find_work(const std::string& began_at) {
+  moved_from_.reset();
+  std::optional<UniqueFd> found = open_directory_beneath(parent_.get(), work_name_);
+  if (found || began_at.empty()) return found;
+  const std::size_t slash = began_at.rfind('/');
+  const std::string above = slash == std::string::npos ? "" : began_at.substr(0, slash);
+  const std::optional<std::string> path =
+      above.empty() ? filesystem_.mount().mount_point : filesystem_.path_of_hint(above);
+  const UniqueFd hinted = above.empty() ? UniqueFd() : filesystem_.open_hint(above);
+  const int place = above.empty() ? filesystem_.root_fd() : hinted.get();
+  if (!path || place < 0) return std::nullopt;
+  UniqueFd directory(::openat(place, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (directory) found = open_directory_beneath(directory.get(), work_name_);
+  if (!found) return std::nullopt;
+  moved_from_ = std::move(directory);
+  moved_from_path_ = *path == "/" ? "" : *path;
+  return found;
+}
+
+bool ConversionSite::open_work(const OperationId& operation, const std::string& began_at) {
   // A second look would find its own lock in the way.
   if (work_) return true;
   work_name_ = std::string(kWorkPrefix) + operation.hex();
-  std::optional<UniqueFd> found = open_directory_beneath(parent_.get(), work_name_);
+  std::optional<UniqueFd> found = find_work(began_at);
   if (!found) return false;
   const FileInfo info = file_info(found->get());
   const auto untrusted = [&](const std::string& fault) {
@@ -142,8 +161,8 @@ bool ConversionSite::open_work(const OperationId& operation) {
 }
 
 void ConversionSite::make_work(const OperationId& operation) {
-  if (open_work(operation)) return;
-  if (!make_directory_durably(parent_.get(), work_name_, kWorkMode) || !open_work(operation)) {
+  if (open_work(operation, {})) return;
+  if (!make_directory_durably(parent_.get(), work_name_, kWorkMode) || !open_work(operation, {})) {
     throw not_the_directory(work_path());
   }
   // What the directory above hands down is not for what is made in here.
@@ -155,6 +174,7 @@ void ConversionSite::make_work(const OperationId& operation) {
 }
 
 std::string ConversionSite::work_path() const {
+  if (moved_from_) return moved_from_path_ + "/" + work_name_;
   const std::size_t end = path_.find_last_not_of('/');
   const std::size_t slash = path_.find_last_of('/', end);
   const std::string above = slash == std::string::npos ? "" : path_.substr(0, slash + 1);
@@ -171,10 +191,10 @@ void ConversionSite::remove_work() {
       throw system_error(errno, "removing " + printable(work_path() + "/" + entry));
     }
   }
-  if (::unlinkat(parent_.get(), work_name_.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) {
+  if (::unlinkat(work_parent(), work_name_.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) {
     throw system_error(errno, "removing " + printable(work_path()));
   }
-  sync_file(parent_.get(), "cannot write the directory above " + printable(path_));
+  sync_file(work_parent(), "cannot write the directory above " + printable(work_path()));
   work_.reset();
 }
 

@@ -526,6 +526,40 @@ def test_another_protector_than_it_was_begun_with(disk, data, run, secret, injec
     assert kernel.get_policy(data) is not None
 
 
+@pytest.mark.parametrize("step", ["copying", "exchanged", "removing"])
+@pytest.mark.parametrize("command", ["convert", "decrypt"])
+@STRATEGIES
+def test_a_directory_that_is_moved_meanwhile(disk, data, run, secret, injector, strategy, command, step):
+    def prepare(directory):
+        name = ["--name", directory.name]
+        made = ["--new-passphrase-file", secret, *name]
+        if command == "decrypt":
+            run.ok(["encrypt", directory, "--create", *made])
+        make_data(directory)
+        return [command, directory, *strategy, *(made if command == "convert" else [])]
+
+    calls = injector.calls(prepare(disk / "first"), ("renameat2", "syncfs", "unlinkat"))
+    exchange = max(index for index, call in enumerate(calls) if call.name == "renameat2")
+    # The original is removed by several threads, each with a count of its own.
+    removal = calls[-2] if strategy else Call("unlinkat", 8)
+    cut = {"copying": next(call for call in calls if call.name == "syncfs"),
+           "exchanged": calls[exchange + 1], "removing": removal}[step]
+    args = prepare(data)
+    before = trees.snapshot(data)
+    assert injector.run(args, cut, "signal=KILL").rc == -9
+    moved = make_directory(disk / "archive") / "moved"
+    data.rename(moved)
+    args[1] = moved
+    run.ok([command, moved, "--status"])
+    run.ok(args)
+    assert_same(before, moved)
+    assert (kernel.get_policy(moved) is None) == (command == "decrypt")
+    assert_nothing_left(disk)
+    assert os.listdir(disk / "archive") == ["moved"]
+    codes = {finding["code"] for finding in run.ok(["check", disk, "--json"])["findings"]}
+    assert codes <= {"unused_protector"}
+
+
 @pytest.mark.parametrize("with_file", [False, True], ids=["new", "old"])
 def test_a_new_file_with_a_name_that_has_moved(disk, data, run, secret, injector, with_file):
     make_data(data)

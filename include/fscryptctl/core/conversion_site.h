@@ -13,9 +13,9 @@ namespace fscryptctl {
 
 /// The directory that is converted, where it stands, and the work directory beside it.
 ///
-/// The work directory is `.fscryptctl-ID` beside the directory, ID being the operation's; 0700 and
-/// the caller's, not encrypted. In it: `tree`, which the directory becomes, and later what it was;
-/// for decrypt `journal-key`.
+/// The work directory is `.fscryptctl-ID` beside the directory, ID being the operation's, or where
+/// that was before somebody moved it; 0700 and the caller's, not encrypted. In it: `tree`, which
+/// the directory becomes, and later what it was; for decrypt `journal-key`.
 class ConversionSite {
  public:
   /// Throws no_such_path, not_a_directory, filesystem_root, filesystem, already_encrypted (it lies
@@ -40,10 +40,11 @@ class ConversionSite {
   /// Nobody else converts it meanwhile. Throws metadata_locked.
   void lock();
 
-  /// Opens the work directory, if there is one that may be trusted; locks it. Throws
-  /// untrusted_metadata, permission, metadata_locked.
-  [[nodiscard]] bool open_work(const OperationId& operation);
-  /// The same, made if it is missing.
+  /// Opens the work directory, if there is one that may be trusted; locks it. `began_at` is the
+  /// hint of the directory at the beginning. Throws untrusted_metadata, permission,
+  /// metadata_locked.
+  [[nodiscard]] bool open_work(const OperationId& operation, const std::string& began_at);
+  /// The same beside the directory, made if it is missing.
   void make_work(const OperationId& operation);
   [[nodiscard]] int work() const noexcept { return work_.get(); }
   [[nodiscard]] const std::string& work_name() const noexcept { return work_name_; }
@@ -82,8 +83,15 @@ class ConversionSite {
   std::string name_;
   UniqueFd directory_;
   FileInfo info_{};
+  [[nodiscard]] std::optional<UniqueFd> find_work(const std::string& began_at);
+  [[nodiscard]] int work_parent() const noexcept {
+    return moved_from_ ? moved_from_.get() : parent_.get();
+  }
+
   UniqueFd work_;
   std::string work_name_;
+  UniqueFd moved_from_;  ///< what the directory was in, if the work directory is there
+  std::string moved_from_path_;
   UniqueFd locked_;  ///< the directory as it was when lock() was called
 };
 
