@@ -251,7 +251,11 @@ void Conversion::remove_original() {
   const Journal& journal = operation_->journal();
   phase("removing", 0, journal.files);
   require_exchanged(journal);
-  if (site_.work() < 0) return;
+  if (site_.work() < 0) {
+    request_.note(printable(site_.work_name()) +
+                  " is not there any more; if somebody has moved it, the original is still in it");
+    return;
+  }
   if (site_.open_tree()) static_cast<void>(open_tree_of(journal.original));
   const std::vector<std::string> changed = paths_below(in_tree(work_tree(), [&] {
     return remove_tree(site_.work(), ConversionSite::kTree, file_time(journal.since), progress_,
