@@ -144,7 +144,14 @@ class Removal final : public TreeVisitor {
     root->source = reopen_directory(directory.source.get());
     const std::string path = path_of({&directory, -1, {}});
     Removal rest(since_, progress_, interruption, path == "." ? std::string() : path);
-    walk_tree(root, rest, 0, interruption);
+    try {
+      walk_tree(root, rest, 0, interruption);
+    } catch (Error& error) {
+      // It knows nothing of what is above.
+      const std::string below = error.path() == "." ? std::string() : error.path();
+      if (!error.path().empty()) error.with_path(directory.path_of(below));
+      throw;
+    }
     for (TreeFinding& finding : rest.take_findings()) add(std::move(finding));
     if (root->stays) removed(directory).stays = true;
   }
@@ -180,7 +187,11 @@ class Removal final : public TreeVisitor {
   /// False if it is not empty, or no directory when it should be one or the other way round.
   static bool unlink_entry(const Place& place, int flags) {
     int code = unlink_code(place, flags);
-    if (is_refusal(code) && free_entry(place)) code = unlink_code(place, flags);
+    if (is_refusal(code)) {
+      free_entry(place);
+      // Once more even if nothing was in the way: another thread may just have taken it away.
+      code = unlink_code(place, flags);
+    }
     if (code == 0 || code == ENOENT) return true;
     if (code == ENOTEMPTY || code == EEXIST || code == EISDIR || code == ENOTDIR) return false;
     if (code == EBUSY) throw Error(Errc::files_in_use, "a filesystem is mounted there", EBUSY);
@@ -191,17 +202,17 @@ class Removal final : public TreeVisitor {
     return unlinkat(place.dirfd, place.name.c_str(), flags) == 0 ? 0 : errno;
   }
 
-  /// Takes away what may be in the way. False if nothing was.
-  static bool free_entry(const Place& place) {
-    const bool opened = place.inside != nullptr && open_up(place.dirfd);
+  /// Takes away what may be in the way.
+  static void free_entry(const Place& place) {
+    if (place.inside != nullptr) open_up(place.dirfd);
     const UniqueFd found = find_entry(place.dirfd, place.name);
-    if (!found) return true;
+    if (!found) return;
     const EntryStatus status = entry_status(found.get());
-    if (!status.is_regular() && !status.is_directory()) return opened;
+    if (!status.is_regular() && !status.is_directory()) return;
     const UniqueFd file = status.is_regular()
                               ? reopen_file(found.get(), O_RDONLY)
                               : open_directory(place.dirfd, place.name, found.get());
-    return (file && clear_locking_flags(file.get())) || opened;
+    if (file) clear_locking_flags(file.get());
   }
 
   void add(TreeFinding finding) {

@@ -95,6 +95,24 @@ TEST_CASE("an owner removes what she may not write to", "[tree]") {
   CHECK_FALSE(exists(home + "/tree"));
 }
 
+TEST_CASE("several threads at once open up what forbids to remove its entries", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  for (int number = 0; number < 1000; ++number) {
+    const std::string directory = plain + "/d" + std::to_string(number);
+    REQUIRE(mkdir(directory.c_str(), 0755) == 0);
+    write_file(directory + "/a", "contents");
+    REQUIRE(link((directory + "/a").c_str(), (directory + "/b").c_str()) == 0);
+    set_flags(directory + "/a", FS_IMMUTABLE_FL);
+    write_file(directory + "/c", "contents");
+    write_file(directory + "/d", "contents");
+    set_flags(directory, FS_IMMUTABLE_FL);
+  }
+  CHECK(remove(filesystem, "plain") == kNothing);
+  CHECK_FALSE(exists(plain));
+}
+
 TEST_CASE("what was changed meanwhile is not removed", "[tree]") {
   if (!can_mount()) return;
   TreeFilesystem filesystem;
@@ -163,6 +181,30 @@ TEST_CASE("what comes while a tree is removed goes with it, unless that is forbi
     CHECK(remove(filesystem, "plain") == kNothing);
   }
   CHECK_FALSE(exists(plain));
+}
+
+TEST_CASE("an error is about the right path, also in what came late", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  const std::string outside = filesystem.make_plain("outside");
+  REQUIRE(mkdir((plain + "/d").c_str(), 0755) == 0);
+  write_file(plain + "/d/old", "contents");
+  const std::string late = plain + "/d/late";
+  // When all of the directory's entries are listed.
+  const Tick tick = [&, calls = 0]() mutable {
+    if (++calls != 3) return;
+    REQUIRE(mkdir(late.c_str(), 0755) == 0);
+    REQUIRE(mount(outside.c_str(), late.c_str(), nullptr, MS_BIND, nullptr) == 0);
+  };
+  try {
+    remove(filesystem, "plain", std::nullopt, tick);
+    FAIL("nothing was thrown");
+  } catch (const Error& error) {
+    CHECK(error.code() == Errc::files_in_use);
+    CHECK(error.path() == "d/late");
+  }
+  REQUIRE(umount(late.c_str()) == 0);
 }
 
 TEST_CASE("nothing behind a symlink or a mount is removed", "[tree]") {
