@@ -199,6 +199,9 @@ class Copy final : public TreeVisitor {
     const bool alike =
         found.is_regular() && found.size == status.size && may_be_copy(found, status);
     const UniqueFd file = alike ? reopen_file(there.get(), O_RDONLY) : UniqueFd();
+    // What an earlier run failed to write may be right in the cache alone, and nobody is told
+    // again.
+    if (file) drop_cached(file.get());
     if (file && same_contents(source, file.get(), {0, status.size}, interruption_)) {
       change_attributes(file.get(), read_attributes(file.get(), found), attributes);
       progress_.bytes += status.size;

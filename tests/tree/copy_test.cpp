@@ -1,6 +1,9 @@
 #include "fscryptctl/tree/copy.h"
 
 #include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,6 +12,7 @@
 #include <catch2/catch.hpp>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "fscryptctl/base/error.h"
 #include "support/other_process.h"
@@ -76,6 +80,38 @@ TEST_CASE("a copy that was interrupted anywhere is finished by the next one", "[
   CHECK(interruptions > 3);
   CHECK(first_difference(before, snapshot(encrypted)) == kNothing);
   CHECK(first_difference(before, snapshot(plain)) == kNothing);
+}
+
+/// As after a write that failed, of which somebody else was told: the cache is right, the disk not.
+void spoil_on_disk(const Ext4& ext4, const std::string& path) {
+  const UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::vector<char> buffer(sizeof(fiemap) + sizeof(fiemap_extent));
+  auto* const map = reinterpret_cast<fiemap*>(buffer.data());
+  map->fm_length = FIEMAP_MAX_OFFSET;
+  map->fm_extent_count = 1;
+  REQUIRE(ioctl(file.get(), FS_IOC_FIEMAP, map) == 0);
+  REQUIRE(map->fm_mapped_extents == 1);
+  const UniqueFd device(open(ext4.device().c_str(), O_WRONLY | O_CLOEXEC));
+  const std::string garbage(512, 'g');
+  const auto offset = static_cast<off_t>(map->fm_extents[0].fe_physical);
+  REQUIRE(pwrite(device.get(), garbage.data(), garbage.size(), offset) == 512);
+  REQUIRE(fsync(device.get()) == 0);
+}
+
+TEST_CASE("what is kept of an earlier copy is what the disk has", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  const std::string contents(std::size_t{16} << 10, 'x');
+  write_file(plain + "/file", contents);
+  const std::string encrypted = filesystem.make_encrypted("encrypted");
+  copy(plain, encrypted);
+  spoil_on_disk(filesystem.ext4(), encrypted + "/file");
+  REQUIRE((read_file(encrypted + "/file") == contents));
+  copy(plain, encrypted, false);
+  filesystem.ext4().remount();
+  filesystem.add_key(1);
+  CHECK((read_file(encrypted + "/file") == contents));
 }
 
 TEST_CASE("a copy over another tree leaves nothing of that", "[tree]") {
