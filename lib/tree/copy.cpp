@@ -90,8 +90,7 @@ class Copy final : public TreeVisitor {
     if (!options_.destination_empty) {
       const UniqueFd found = find_entry(dirfd, name);
       if (found && entry_status(found.get()).is_directory()) {
-        make_readable(found.get());
-        UniqueFd there = open_tree_directory(dirfd, name);
+        UniqueFd there = open_readable_directory(dirfd, name, found.get());
         if (prepare_directory(there.get(), attributes)) return there;
       }
       if (found) clear(dirfd, name);

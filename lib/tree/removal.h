@@ -13,7 +13,7 @@ void remove_entry(int parent, const std::string& name, const Interruption& inter
 /// Lets the caller make and remove entries of a directory: its mode gets u+rwx, the flags that
 /// forbid it are cleared. False if there was nothing to do.
 bool open_up(int directory);
-/// The same for one that may not even be read, by an O_PATH descriptor: only its mode.
-void make_readable(int path_fd);
+/// open_tree_directory of what `path_fd` is; one that may not even be read gets u+rwx first.
+[[nodiscard]] UniqueFd open_readable_directory(int dirfd, const std::string& name, int path_fd);
 
 }  // namespace fscryptctl

@@ -79,7 +79,7 @@ class Removal final : public TreeVisitor {
     const UniqueFd found = find_entry(dirfd, name);
     if (!found) return nullptr;
     auto directory = std::make_shared<RemovedDirectory>();
-    directory->source = open_directory(dirfd, name, found.get());
+    directory->source = open_readable_directory(dirfd, name, found.get());
     return directory;
   }
 
@@ -126,16 +126,6 @@ class Removal final : public TreeVisitor {
   [[nodiscard]] std::vector<TreeFinding> take_findings() { return std::move(findings_); }
 
  private:
-  static UniqueFd open_directory(int dirfd, const std::string& name, int path_fd) {
-    try {
-      return open_tree_directory(dirfd, name);
-    } catch (const Error& error) {
-      if (error.code() != Errc::permission) throw;
-    }
-    make_readable(path_fd);
-    return open_tree_directory(dirfd, name);
-  }
-
   /// For what came meanwhile, or what a listing that shrinks left out.
   void look_again(TreeDirectory& directory) {
     const Tick tick = [&] { interruption_.check(); };
@@ -211,7 +201,7 @@ class Removal final : public TreeVisitor {
     if (!status.is_regular() && !status.is_directory()) return;
     const UniqueFd file = status.is_regular()
                               ? reopen_file(found.get(), O_RDONLY)
-                              : open_directory(place.dirfd, place.name, found.get());
+                              : open_readable_directory(place.dirfd, place.name, found.get());
     if (file) clear_locking_flags(file.get());
   }
 
@@ -279,11 +269,17 @@ bool open_up(int directory) {
   return true;
 }
 
-void make_readable(int path_fd) {
+UniqueFd open_readable_directory(int dirfd, const std::string& name, int path_fd) {
+  try {
+    return open_tree_directory(dirfd, name);
+  } catch (const Error& error) {
+    if (error.code() != Errc::permission) throw;
+  }
   const mode_t mode = entry_status(path_fd).mode;
   if (chmod(descriptor_path(path_fd).c_str(), (mode & 07777) | S_IRWXU) != 0) {
     throw system_error(errno, "cannot set the mode");
   }
+  return open_tree_directory(dirfd, name);
 }
 
 }  // namespace fscryptctl

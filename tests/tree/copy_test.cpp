@@ -82,6 +82,19 @@ TEST_CASE("a copy that was interrupted anywhere is finished by the next one", "[
   CHECK(first_difference(before, snapshot(plain)) == kNothing);
 }
 
+TEST_CASE("a directory that nothing may be done to is copied once more", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  REQUIRE(mkdir((plain + "/d").c_str(), 0555) == 0);
+  write_file(plain + "/d/file", "x");
+  set_flags(plain + "/d", FS_IMMUTABLE_FL);
+  const std::string encrypted = filesystem.make_encrypted("encrypted");
+  copy(plain, encrypted);
+  copy(plain, encrypted, false);
+  CHECK(first_difference(snapshot(plain), snapshot(encrypted)) == kNothing);
+}
+
 /// As after a write that failed, of which somebody else was told: the cache is right, the disk not.
 void spoil_on_disk(const Ext4& ext4, const std::string& path) {
   const UniqueFd file(open(path.c_str(), O_RDONLY | O_CLOEXEC));
