@@ -9,19 +9,22 @@
 
 namespace fscryptctl {
 
-bool is_open_for_writing(int fd) {
-  // A lease for reading is granted only while nobody can write.
-  const Lease lease = take_lease(fd, F_RDLCK);
-  if (lease == Lease::held) fcntl(fd, F_SETLEASE, F_UNLCK);
-  return lease == Lease::in_use;
-}
-
 Lease take_lease(int fd, int type) {
   // Whoever is kept waiting makes the kernel send SIGIO, which would end this process; this one is
   // ignored by default. Asking tells as well.
   fcntl(fd, F_SETSIG, SIGURG);
   if (fcntl(fd, F_SETLEASE, type) == 0) return Lease::held;
   return errno == EAGAIN ? Lease::in_use : Lease::impossible;
+}
+
+bool keep_writers_out(OpenedEntry& file) {
+  if (file.make_readable()) return take_lease(file.fd.get(), F_RDLCK) != Lease::in_use;
+  // Somebody's lease for writing is in the way.
+  if (errno == EAGAIN) return false;
+  // Here the next attempt may well tell.
+  if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
+    throw system_error(errno, "cannot read");
+  return true;
 }
 
 bool has_lease(int fd) { return fcntl(fd, F_GETLEASE) == F_WRLCK; }
@@ -36,12 +39,7 @@ std::optional<std::string> change_by_time(const EntryStatus& status, FileTime si
 std::optional<std::string> change_since(OpenedEntry& entry, FileTime since) {
   auto change = change_by_time(entry.status, since);
   if (change || !entry.status.is_regular()) return change;
-  if (!entry.make_readable()) {
-    // Somebody's lease for writing is in the way.
-    return errno == EAGAIN ? std::optional<std::string>(kOpenForWriting) : std::nullopt;
-  }
-  return is_open_for_writing(entry.fd.get()) ? std::optional<std::string>(kOpenForWriting)
-                                             : std::nullopt;
+  return keep_writers_out(entry) ? std::nullopt : std::optional<std::string>(kOpenForWriting);
 }
 
 }  // namespace fscryptctl

@@ -13,10 +13,6 @@ namespace fscryptctl {
 /// later, or somebody may be about to change it; nullopt if not. Directories are no matter of this.
 [[nodiscard]] std::optional<std::string> change_since(OpenedEntry& entry, FileTime since);
 
-/// Whether somebody has the file open for writing. False where that cannot be found out: a file of
-/// somebody else, or a filesystem without leases.
-[[nodiscard]] bool is_open_for_writing(int fd);
-
 enum class Lease {
   held,
   in_use,      ///< somebody has it open (F_WRLCK), or open for writing (F_RDLCK)
@@ -24,6 +20,10 @@ enum class Lease {
 };
 /// Until the descriptor is closed, whoever opens the file waits.
 [[nodiscard]] Lease take_lease(int fd, int type);
+/// False if somebody has the regular file open for writing. Otherwise whoever opens it for that
+/// waits until it is closed here; but not where nothing can be found out: a file of somebody else
+/// or one that may not be read, or a filesystem without leases. Throws io.
+[[nodiscard]] bool keep_writers_out(OpenedEntry& file);
 /// Whether nobody has waited for the end of a lease for writing so far.
 [[nodiscard]] bool has_lease(int fd);
 

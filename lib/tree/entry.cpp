@@ -49,7 +49,8 @@ timespec to_timespec(const FileTime& time) noexcept {
 
 EntryStatus entry_status(int fd) {
   struct statx found {};
-  if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, STATX_BASIC_STATS, &found) != 0) {
+  constexpr unsigned kWanted = STATX_BASIC_STATS | STATX_BTIME;
+  if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, kWanted, &found) != 0) {
     throw system_error(errno, "cannot look at it");
   }
   return {.mode = found.stx_mode,
@@ -63,6 +64,7 @@ EntryStatus entry_status(int fd) {
           .accessed = time_of(found.stx_atime),
           .modified = time_of(found.stx_mtime),
           .changed = time_of(found.stx_ctime),
+          .made = (found.stx_mask & STATX_BTIME) != 0 ? time_of(found.stx_btime) : FileTime{},
           .marks = found.stx_attributes};
 }
 

@@ -29,6 +29,7 @@ struct EntryStatus {
   FileTime accessed;
   FileTime modified;
   FileTime changed;
+  FileTime made;        ///< none where the filesystem does not know
   std::uint64_t marks;  ///< STATX_ATTR_*
 
   [[nodiscard]] bool is_directory() const noexcept { return S_ISDIR(mode); }

@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "changes.h"
+#include "fscryptctl/tree/compare.h"
 #include "removal.h"
 
 namespace fscryptctl {
@@ -109,11 +110,7 @@ class Removal final : public TreeVisitor {
     std::unique_lock lock(names_mutex_);
     const bool has_more_names =
         found->status.links > 1 || own_changes_.contains(found->status.inode);
-    if (has_more_names) {
-      found->status = entry_status(found->fd.get());
-    } else {
-      lock.unlock();
-    }
+    if (!has_more_names) lock.unlock();
     if (const auto change = change_of(*found, has_more_names)) {
       add({path_of(place), *change});
       return false;
@@ -147,12 +144,17 @@ class Removal final : public TreeVisitor {
   }
 
   std::optional<std::string> change_of(OpenedEntry& entry, bool has_more_names) {
+    if (entry.status.is_regular() && !keep_writers_out(entry)) return kOpenForWriting;
+    // As it stays until its name is gone.
+    entry.status = entry_status(entry.fd.get());
     FileTime& changed = entry.status.changed;
     const bool is_own = has_more_names && is_own_change(entry.status);
     // Of a file with several names an earlier run may have removed some: the change time alone
-    // tells of that, and nothing of the contents.
-    changed = is_own ? FileTime{} : std::min(changed, entry.status.modified);
-    return change_since(entry, *since_);
+    // tells of that, and nothing of the contents. What is new may have been given an old time of
+    // modification.
+    const FileTime written = std::max(entry.status.modified, entry.status.made);
+    changed = is_own ? FileTime{} : std::min(changed, written);
+    return change_by_time(entry.status, *since_);
   }
 
   [[nodiscard]] bool is_own_change(const EntryStatus& status) const {

@@ -6,9 +6,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <catch2/catch.hpp>
+#include <cerrno>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "fscryptctl/base/error.h"
@@ -140,6 +143,47 @@ TEST_CASE("what was changed meanwhile is not removed", "[tree]") {
   CHECK(remove(filesystem, "plain", since) == "d/e/changed: changed\nopen: open for writing\n");
   CHECK(remove(filesystem, "plain") == kNothing);
   CHECK_FALSE(exists(plain));
+}
+
+TEST_CASE("what is new is not removed, however old it looks", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  const FileTime since = later(filesystem.ext4().fd());
+  write_file(plain + "/unpacked", "contents");
+  set_times(plain + "/unpacked", 1000, 2000);
+  CHECK(remove(filesystem, "plain", since) == "unpacked: changed\n");
+  CHECK(exists(plain + "/unpacked"));
+}
+
+TEST_CASE("what somebody has written to and closed is not removed", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  const auto path_of = [&](std::size_t number) { return plain + "/f" + std::to_string(number); };
+  for (int round = 0; round < 12; ++round) {
+    std::vector<char> written(3000);
+    REQUIRE((mkdir(plain.c_str(), 0755) == 0 || errno == EEXIST));
+    for (std::size_t i = 0; i < written.size(); ++i) write_file(path_of(i), "contents");
+    const FileTime since = later(filesystem.ext4().fd());
+    std::atomic<bool> ended{false};
+    std::thread writer([&] {
+      for (std::size_t i = 0; !ended; i = (i + 1237) % written.size()) {
+        const UniqueFd file(open(path_of(i).c_str(), O_WRONLY | O_APPEND));
+        struct stat status {};
+        // Once its name is gone it is too late to open it.
+        written[i] |= file && write(file.get(), "new", 3) == 3 && fstat(file.get(), &status) == 0 &&
+                      status.st_nlink > 0;
+      }
+    });
+    remove(filesystem, "plain", since);
+    ended = true;
+    writer.join();
+    for (std::size_t i = 0; i < written.size(); ++i) {
+      if (written[i] != 0) REQUIRE(exists(path_of(i)));
+    }
+    CHECK(remove(filesystem, "plain") == kNothing);
+  }
 }
 
 TEST_CASE("the names of a file go one after the other, whatever its time of modification",
