@@ -233,12 +233,17 @@ std::vector<TreeFinding> remove_all(int parent, const std::string& name,
                                     TreeProgress& progress, Interruption& interruption) {
   Removal removal(since, progress, interruption);
   const Place place{nullptr, parent, name};
-  const UniqueFd found = find_entry(parent, name);
-  if (found && !entry_status(found.get()).is_directory()) {
-    removal.remove_file(place, DT_UNKNOWN);
-  } else if (const auto root = found ? Removal::open(parent, name) : nullptr) {
-    walk_tree(root, removal, threads, interruption);
-    removal.remove_emptied(*root, place);
+  try {
+    const UniqueFd found = find_entry(parent, name);
+    if (found && !entry_status(found.get()).is_directory()) {
+      removal.remove_file(place, DT_UNKNOWN);
+    } else if (const auto root = found ? Removal::open(parent, name) : nullptr) {
+      walk_tree(root, removal, threads, interruption);
+      removal.remove_emptied(*root, place);
+    }
+  } catch (Error& error) {
+    if (error.path().empty() && error.code() != Errc::interrupted) error.with_path(".");
+    throw;
   }
   return removal.take_findings();
 }

@@ -268,6 +268,15 @@ TEST_CASE("nothing behind a symlink or a mount is removed", "[tree]") {
     CHECK(error.path() == "mount");
   }
   REQUIRE(umount((plain + "/mount").c_str()) == 0);
+  REQUIRE(mount(outside.c_str(), plain.c_str(), nullptr, MS_BIND, nullptr) == 0);
+  try {
+    remove(filesystem, "plain");
+    FAIL("nothing was thrown");
+  } catch (const Error& error) {
+    CHECK(error.code() == Errc::files_in_use);
+    CHECK(error.path() == ".");
+  }
+  REQUIRE(umount(plain.c_str()) == 0);
   CHECK(remove(filesystem, "plain") == kNothing);
   CHECK(exists(outside + "/kept"));
 }
