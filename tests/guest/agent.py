@@ -14,6 +14,8 @@ import fcntl
 import importlib
 import json
 import os
+import pathlib
+import pickle
 import signal
 import struct
 import subprocess
@@ -24,8 +26,9 @@ import tty
 CONSOLE = "/dev/tty1"
 RUN = "/run"
 REBOOT_POWER_OFF = 0x4321FEDC
-# Where the host puts the module: the checkout itself may lie below /tmp, which is hidden here.
+# Where the host puts its modules: the checkout itself may lie below /tmp, which is hidden here.
 SHARED = "/run/host"
+ENABLE_VERITY = 0x40806685
 # struct dm_ioctl and its flags, from the kernel's include/uapi/linux/dm-ioctl.h
 DM_DEV_SUSPEND = 0xC138FD06
 DM_IOCTL = struct.Struct("=3I7IQ128s129s7x")
@@ -127,12 +130,29 @@ def make_directory(path, user=None, mode=0o755):
 
 def policy(path):
     """The policy as the kernel tells it, independent of the program under test."""
-    found = spoken_directly().get_policy(path)
+    found = shared("kernel").get_policy(path)
     return found and found._asdict()
 
 
 def key_status(path, identifier):
-    return spoken_directly().key_status(path, identifier).state
+    return shared("kernel").key_status(path, identifier).state
+
+
+def make_tree(path, kind):
+    """Of things of all kinds, as the host's own tests make them."""
+    {"rich": lambda: shared("trees").make_rich_tree(path),
+     "small": lambda: shared("conversions").make_small_tree(pathlib.Path(path))}[kind]()
+
+
+def snapshot(path):
+    """All that can be seen of a tree; pickled, since there are bytes in it."""
+    return base64.b64encode(pickle.dumps(shared("trees").snapshot(path))).decode()
+
+
+def enable_verity(path):
+    """fs-verity with SHA-256 in blocks of 4096 bytes."""
+    with open(path, "rb") as file:
+        fcntl.ioctl(file, ENABLE_VERITY, struct.pack("III116x", 1, 1, 4096))
 
 
 def switch_table(device, after_s):
@@ -147,17 +167,18 @@ def switch_table(device, after_s):
         fcntl.ioctl(control, DM_DEV_SUSPEND, bytearray(request))
 
 
-def spoken_directly():
-    """The module that speaks the ioctls; loading it in every guest would cost each boot 0.2 s."""
+def shared(module):
+    """One of the host's modules; loading them in every guest would cost each boot 0.2 s."""
     if SHARED not in sys.path:
         sys.path.insert(0, SHARED)
-    return importlib.import_module("kernel")
+    return importlib.import_module(module)
 
 
 OPERATIONS = {
     function.__name__: function
     for function in (mount, start, finish, run, write_file, read_file, names, tree,
-                     make_directory, policy, key_status, switch_table)
+                     make_directory, policy, key_status, make_tree, snapshot, enable_verity,
+                     switch_table)
 }
 
 

@@ -19,6 +19,7 @@ from tool import Tool
 
 KERNEL_VARIABLE = "FSCRYPTCTL_UML_KERNEL"
 REPOSITORY = Path(__file__).resolve().parents[2]
+MODULES = ("kernel.py", "trees.py", "conversions.py")
 MACHINE = ("ext4", "f2fs")
 
 
@@ -55,13 +56,15 @@ def uml_kernel(kernel_source, folder):
 
 @pytest.fixture(scope="session")
 def programs(folder):
-    """The folder that guests see at /run/host: the program under test, and what speaks ioctls."""
+    """The folder that guests see at /run/host: the program under test, and the modules that speak
+    ioctls and make trees."""
     program = Path(os.environ.get("FSCRYPTCTL", REPOSITORY / "build/release/fscryptctl"))
     assert program.is_file(), f"{program} is not there: build it or set FSCRYPTCTL"
     shared = folder / "programs"
     shared.mkdir(mode=0o755)
     shutil.copy(program, shared / "fscryptctl")
-    shutil.copy(REPOSITORY / "tests/lib/kernel.py", shared)
+    for module in MODULES:
+        shutil.copy(REPOSITORY / "tests/lib" / module, shared)
     return shared
 
 

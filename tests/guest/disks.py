@@ -39,10 +39,10 @@ def make_ext4(image, features="encrypt,stable_inodes,quota"):
     return Disk(image, "ext4", "usrquota" if "quota" in features else "")
 
 
-def make_f2fs(image):
-    subprocess.run(["mkfs.f2fs", "-q", "-f", "-O", "encrypt,extra_attr,quota", blank(image)],
-                   check=True, stdout=subprocess.DEVNULL)
-    return Disk(image, "f2fs", "usrquota")
+def make_f2fs(image, features="encrypt,extra_attr,quota", options=()):
+    subprocess.run(["mkfs.f2fs", "-q", "-f", "-O", features, *options, blank(image)], check=True,
+                   stdout=subprocess.DEVNULL)
+    return Disk(image, "f2fs", "usrquota" if "quota" in features else "")
 
 
 MAKERS = {"ext4": make_ext4, "f2fs": make_f2fs}

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import pickle
 import select
 import shutil
 import signal
@@ -199,6 +200,14 @@ class Guest:
 
     def tree(self, path):
         return self.call("tree", path=path)
+
+    def make_tree(self, path, kind):
+        """`kind` is "rich" or "small"."""
+        self.call("make_tree", path=path, kind=kind)
+
+    def snapshot(self, path):
+        """What trees.snapshot tells of a tree in the guest."""
+        return pickle.loads(base64.b64decode(self.call("snapshot", path=path)))
 
     def mkdir(self, path, **how):
         self.call("make_directory", path=path, **how)

@@ -16,8 +16,9 @@ struct InodeIdentity {
 [[nodiscard]] InodeIdentity inode_identity(int fd);
 
 /// Two directories change places, atomically (RENAME_EXCHANGE), and durably: both parents are
-/// synced. `a` must be what stands at `name_a`, and the same for `b`: otherwise nothing is changed,
-/// or changed back, and files_in_use is thrown. Throws io, permission, filesystem (no such call).
+/// synced. What was `b` keeps its times. `a` must be what stands at `name_a`, and the same for `b`:
+/// otherwise nothing is changed, or changed back, and files_in_use is thrown. Throws io,
+/// permission, filesystem (no such call).
 void exchange_directories(int parent_a, const std::string& name_a, InodeIdentity a, int parent_b,
                           const std::string& name_b, InodeIdentity b);
 
