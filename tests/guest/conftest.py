@@ -116,3 +116,9 @@ def volume(request, volumes):
 def fresh(request):
     """A name that no other test uses."""
     return re.sub(r"\W+", "-", request.node.name).strip("-")
+
+
+@pytest.fixture(params=[(), ("--low-space",)], ids=["copy", "low-space"])
+def strategy(request):
+    """How a conversion goes about it, as its options."""
+    return request.param

@@ -6,8 +6,6 @@ import pytest
 import disks
 import trees
 
-STRATEGIES = pytest.mark.parametrize("strategy", [(), ("--low-space",)], ids=["copy", "low-space"])
-
 
 @pytest.fixture(scope="module")
 def machine_disks(folder):
@@ -34,7 +32,6 @@ def assert_same(machine):
     return check
 
 
-@STRATEGIES
 def test_a_tree_stays_what_it_was(volume, strategy, old, new, fresh, machine, tool, assert_same):
     path = volume / fresh
     machine.make_tree(path, "rich")
@@ -55,7 +52,6 @@ def test_a_tree_stays_what_it_was(volume, strategy, old, new, fresh, machine, to
     assert [name for name in machine.names(str(volume)) if name.startswith(".fscryptctl-")] == []
 
 
-@STRATEGIES
 def test_fs_verity_is_refused_before_anything_begins(volume, strategy, old, fresh, machine, tool):
     path = volume / fresh
     machine.mkdir(path)

@@ -1,11 +1,13 @@
 """Every write that a command makes is the last one before a power cut, one after the other: the
 disk as it was then is put together from what the device recorded, and has to open."""
 
+import contextlib
 import time
 
 import pytest
 
 import disks
+import trees
 from write_log import writes_between
 
 LETTER = b"dear diary"
@@ -13,6 +15,8 @@ DATA, LOG, REPLAY = "/dev/ubda", "/dev/ubdb", "/dev/ubdc"
 # No durable command does with fewer; then it would not have been recorded.
 FEWEST_WRITES = 4
 LOG_TIMEOUT_S = 10
+# A conversion makes some hundred writes, and going on takes a second.
+CUTS_OF_A_CONVERSION = 20
 
 
 class Recorder:
@@ -59,20 +63,29 @@ class Recorder:
         a journal change nothing until the last of them is there."""
         seen = set()
         for count in range(len(writes) + 1):
-            self._put_together(before, writes[:count])
-            self.replay.mount()
-            complete = count == len(writes)
-            state = self._state()
-            if complete or state not in seen:
-                seen.add(state)
-                yield complete
-            self.replay.unmount()
+            with self._mounted(before, writes[:count]):
+                complete = count == len(writes)
+                state = self._state()
+                if complete or state not in seen:
+                    seen.add(state)
+                    yield complete
 
-    def _put_together(self, before, writes):
+    def disks_after_some_writes(self, before, writes, most):
+        """The same, but only so many of them, evenly spread, whatever they look like."""
+        for number in range(most):
+            count = len(writes) * number // (most - 1)
+            with self._mounted(before, writes[:count]):
+                yield count == len(writes)
+
+    @contextlib.contextmanager
+    def _mounted(self, before, writes):
         disks.copy(before, self.replay.disk.image)
         with self.replay.disk.image.open("r+b") as image:
             for write in writes:
                 write.apply(image)
+        self.replay.mount()
+        yield
+        self.replay.unmount()
 
     def _state(self):
         """All that can matter to a command: the records, and which directories are there and
@@ -146,3 +159,55 @@ def test_a_directory_is_plain_or_opens_after_every_write(recorder, new, fresh, m
             assert tool.opens_with(then, "--passphrase-file", new)
         elif exists:
             assert machine.names(then) == []
+
+
+def assert_same(before, after):
+    assert after == before, trees.differences(before, after)
+
+
+def whole(snapshot):
+    """What has to be there at any time: a FIFO may have a second name in the copy already."""
+    return {name: {key: value for key, value in entry.items() if key != "links"}
+            if isinstance(entry, dict) else entry for name, entry in snapshot.items()}
+
+
+def unlock(machine, tool, path, secrets):
+    """One of the secrets opens whatever is encrypted."""
+    if machine.kernel_policy(path):
+        assert any(tool.run("unlock", path, "--passphrase-file", secret).code == 0
+                   for secret in secrets)
+
+
+def go_on(tool, command, path, options, secret):
+    """Repeats the command with the secret that the directory had, and if it has another by now,
+    without. If all was done there is nothing to do."""
+    result = tool.run(command, path, *options, "--passphrase-file", secret)
+    if result.code == 3:
+        result = tool.run(command, path, *options)
+    if result.code != 0:
+        done = {"convert": "already_encrypted", "decrypt": "not_encrypted"}
+        assert result.json["error"]["reason"] == done.get(command), result
+
+
+@pytest.mark.parametrize("command", ["convert", "reencrypt", "decrypt"])
+def test_a_conversion_loses_nothing_and_goes_on_after_any_write(
+        recorder, command, strategy, old, new, fresh, machine, tool):
+    path, then = recorder.volume / fresh, recorder.replay / fresh
+    secrets = [new] if command == "convert" else [old, new]
+    options = strategy if command == "decrypt" else ("--new-passphrase-file", new, *strategy)
+    if command != "convert":
+        tool.ok("encrypt", path, "--create", "--new-passphrase-file", old)
+    machine.make_tree(path, "small")
+    expected = machine.snapshot(path)
+    opening = () if command == "convert" else ("--passphrase-file", old)
+    before, writes = recorder.record(lambda: tool.ok(command, path, *options, *opening))
+    assert len(writes) >= CUTS_OF_A_CONVERSION
+    for complete in recorder.disks_after_some_writes(before, writes, CUTS_OF_A_CONVERSION):
+        unlock(machine, tool, then, secrets)
+        if complete or not strategy:
+            assert_same(whole(expected), whole(machine.snapshot(then)))
+        go_on(tool, command, then, options, secrets[0])
+        assert_same(expected, machine.snapshot(then))
+        assert (machine.kernel_policy(then) is None) == (command == "decrypt")
+        assert not [name for name in machine.names(str(recorder.replay))
+                    if name.startswith(".fscryptctl-")]
