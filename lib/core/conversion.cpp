@@ -1,6 +1,5 @@
 #include "fscryptctl/core/conversion.h"
 
-#include <sys/statvfs.h>
 #include <algorithm>
 
 #include "conversion_run.h"
@@ -33,7 +32,7 @@ ConversionPlan Conversion::plan() {
 ConversionStatus Conversion::status(bool count) {
   open_store();
   ConversionStatus status;
-  status.bytes_free = look_for_space();
+  status.bytes_free = free_bytes(site_);
   std::optional<Journal> unfinished;
   try {
     unfinished = store_ ? find_unfinished(*store_, site_) : std::nullopt;
@@ -71,12 +70,6 @@ void Conversion::cancel() {
 
 Journal::Strategy Conversion::strategy() const {
   return request_.low_space ? Strategy::low_space : Strategy::copy;
-}
-
-std::uint64_t Conversion::look_for_space() const {
-  struct statvfs info {};
-  if (::fstatvfs(site_.directory(), &info) != 0) return 0;
-  return std::uint64_t{info.f_bavail} * info.f_frsize;
 }
 
 bool Conversion::can_open_work(const Journal& journal) {

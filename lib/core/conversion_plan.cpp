@@ -142,6 +142,8 @@ Error no_space(const ConversionPlan& plan) {
 
 }  // namespace
 
+std::uint64_t free_bytes(const ConversionSite& site) { return free_room(site).bytes; }
+
 bool ConversionPlan::fits() const noexcept { return bytes_needed <= bytes_free; }
 bool ConversionPlan::fits_low_space() const noexcept {
   return bytes_needed_low_space <= bytes_free && scan.directories < inodes_free;

@@ -46,7 +46,6 @@ class Conversion {
   void open_store() { store_ = site_.filesystem().store(user_); }
   [[nodiscard]] bool encrypts() const { return request_.command != Command::decrypt; }
   [[nodiscard]] Strategy strategy() const;
-  std::uint64_t look_for_space() const;
   /// False as well if it is somebody else's, who began it.
   bool can_open_work(const Journal& journal);
   void count_done(const Journal& journal, ConversionStatus& status);

@@ -293,12 +293,14 @@ class Move final : public TreeVisitor {
       flush();
       if (!has_space_for(item)) return refuse_or_part(item);
     }
+    const std::uint64_t done = progress_.bytes;
     try {
       copy_file(item);
       return true;
     } catch (const Error& error) {
       if (error.code() != Errc::no_space) throw;
     }
+    progress_.bytes = done;
     item.copy.reset();
     flush();
     return refuse_or_part(item);

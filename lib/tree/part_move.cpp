@@ -62,6 +62,12 @@ bool require_lease(int fd) {
   return lease == Lease::held;
 }
 
+bool make_hole(int fd, ByteRange range) {
+  constexpr int kHole = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  return fallocate(fd, kHole, static_cast<off_t>(range.begin),
+                   static_cast<off_t>(range.end - range.begin)) == 0;
+}
+
 }  // namespace
 
 std::uint64_t free_space(int fd) {
@@ -177,6 +183,7 @@ PartMover::Files PartMover::find_files(const PartMove& part) {
 }
 
 void PartMover::move_pieces(PartMove part, const Files& files) {
+  std::uint64_t largest = request_.piece;
   while (true) {
     const EntryStatus status = entry_status(files.source.get());
     // A piece may have gone that the journal does not know yet; never more, and never is one added.
@@ -187,12 +194,16 @@ void PartMover::move_pieces(PartMove part, const Files& files) {
     if (!as_known && !one_further) throw not_as_journaled();
     if (status.size == 0) return;
     interruption_.check();
-    const std::uint64_t piece = piece_size();
-    if (piece == 0) throw Error(Errc::no_space, "the disk is full", ENOSPC);
+    const std::uint64_t piece = std::min(largest, piece_size());
+    if (piece == 0) throw Error(Errc::no_space, "no space is left", ENOSPC);
     const std::uint64_t begin = status.size > piece ? (status.size - piece + kSmallestPiece - 1) /
                                                           kSmallestPiece * kSmallestPiece
                                                     : 0;
-    move_piece(files, {begin, status.size}, status);
+    if (!move_piece(files, {begin, status.size}, status)) {
+      // A quota may leave less than the filesystem has.
+      largest = (status.size - begin) / 2 / kSmallestPiece * kSmallestPiece;
+      continue;
+    }
     const EntryStatus cut = entry_status(files.source.get());
     part.source_size = cut.size;
     part.source_modified = cut.modified;
@@ -200,12 +211,12 @@ void PartMover::move_pieces(PartMove part, const Files& files) {
   }
 }
 
-/// Copied, durable, read back and compared before the source loses it.
-void PartMover::move_piece(const Files& files, ByteRange range, const EntryStatus& status) {
+/// Copied, durable, read back and compared before the source loses it. False if there is no space
+/// for it.
+bool PartMover::move_piece(const Files& files, ByteRange range, const EntryStatus& status) {
   const int source = files.source.get();
   const int destination = files.destination.get();
-  copy_contents(source, destination, range, progress_, interruption_);
-  if (fdatasync(destination) != 0) throw system_error(errno, "cannot write the copy");
+  if (!copy_piece(source, destination, range)) return false;
   drop_cached(destination);
   if (!same_contents(source, destination, range, interruption_)) {
     throw Error(Errc::io, "the copy reads back other than written");
@@ -216,6 +227,21 @@ void PartMover::move_piece(const Files& files, ByteRange range, const EntryStatu
     throw system_error(errno, "cannot shorten what was copied");
   }
   if (fsync(source) != 0) throw system_error(errno, "cannot shorten what was copied");
+  return true;
+}
+
+bool PartMover::copy_piece(int source, int destination, ByteRange range) {
+  const std::uint64_t done = progress_.bytes;
+  try {
+    copy_contents(source, destination, range, progress_, interruption_);
+    if (fdatasync(destination) != 0) throw system_error(errno, "cannot write the copy");
+    return true;
+  } catch (const Error& error) {
+    progress_.bytes = done;
+    // What there was no space for must not take any.
+    if (error.code() != Errc::no_space || !make_hole(destination, range)) throw;
+    return false;
+  }
 }
 
 void PartMover::finish(const PartMove& part, const Files& files) {

@@ -32,7 +32,8 @@ class PartMover {
   void take_source(int dirfd, const std::string& name);
   Files find_files(const PartMove& part);
   void move_pieces(PartMove part, const Files& files);
-  void move_piece(const Files& files, ByteRange range, const EntryStatus& status);
+  bool move_piece(const Files& files, ByteRange range, const EntryStatus& status);
+  bool copy_piece(int source, int destination, ByteRange range);
   void finish(const PartMove& part, const Files& files);
   [[nodiscard]] std::uint64_t piece_size() const;
 

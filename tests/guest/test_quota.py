@@ -6,9 +6,14 @@ import csv
 import pytest
 
 USER = 4242
+LETTER = b"dearest "
 # The unit of each kind of limit: what the smallest thing on disk costs.
 UNITS = {"blocks": 4, "inodes": 1}
 MOST_NEEDED = 24
+# Of files so many of such a size the quota leaves less than a copy needs, and what --low-space asks
+# for.
+FILES = {"blocks": (1, 1 << 20), "inodes": (40, 1)}
+SPARE = {"blocks": 6 << 10, "inodes": 20}
 
 
 class Quota:
@@ -136,3 +141,25 @@ def test_a_passphrase_is_changed_or_kept_at_every_limit(volume, kind, quota, pas
     assert sweep(quota, kind, attempt) >= 1, "the limit never bit"
     assert tool.opens_with(path, "--passphrase-file", new, user=USER)
     assert not tool.opens_with(path, "--passphrase-file", passphrase, user=USER)
+
+
+@pytest.mark.parametrize("kind", UNITS)
+def test_what_the_quota_has_no_room_for_is_not_begun_and_is_moved(volume, kind, quota, passphrase,
+                                                                  fresh, machine, tool):
+    path = volume / f"home/{fresh}"
+    machine.mkdir(path, user=USER)
+    count, size = FILES[kind]
+    for number in range(count):
+        machine.write(f"{path}/{number}", LETTER, repeat=size, user=USER)
+    before = machine.snapshot(path)
+    everything = machine.tree(str(volume))
+    quota.allow(kind, quota.used(kind) + SPARE[kind])
+    convert = ("convert", path, "--new-passphrase-file", passphrase)
+    refused = tool.run(*convert, user=USER)
+    assert_no_space(refused)
+    assert kind == "inodes" or refused.json["bytes_free"] <= SPARE[kind] << 10
+    assert machine.kernel_policy(path) is None
+    assert machine.tree(str(volume)) == everything
+    tool.ok(*convert, "--low-space", user=USER)
+    assert machine.kernel_policy(path) is not None
+    assert machine.snapshot(path) == before

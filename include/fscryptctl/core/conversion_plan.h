@@ -38,6 +38,9 @@ struct ConversionPlan {
                                        Journal::Strategy strategy, bool encrypts,
                                        TreeProgress& progress, const Tick& tick);
 
+/// What the filesystem and the user's quota have room for.
+[[nodiscard]] std::uint64_t free_bytes(const ConversionSite& site);
+
 /// "mount point", "encrypted", ... for people and scripts.
 [[nodiscard]] std::string_view obstacle_name(Obstacle::Kind kind);
 
