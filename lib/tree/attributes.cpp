@@ -16,9 +16,9 @@
 
 namespace fscryptctl {
 
-// Not among them: what the filesystem sets itself (extents, encryption, verity), compression and
-// DAX, which an encrypted file cannot have, and copy on write, which no filesystem with encryption
-// knows.
+// Not among them: what the filesystem sets itself (extents, encryption, verity), DAX, which an
+// encrypted file cannot have, copy on write, which no filesystem with encryption knows, and
+// compression, which f2fs changes for empty files only.
 const std::uint32_t kKeptFlags = FS_SECRM_FL | FS_UNRM_FL | FS_SYNC_FL | FS_IMMUTABLE_FL |
                                  FS_APPEND_FL | FS_NODUMP_FL | FS_NOATIME_FL | FS_JOURNAL_DATA_FL |
                                  FS_NOTAIL_FL | FS_DIRSYNC_FL | FS_TOPDIR_FL | FS_PROJINHERIT_FL |

@@ -10,7 +10,9 @@ import trees
 @pytest.fixture(scope="module")
 def machine_disks(folder):
     return {"ext4": disks.make_ext4(folder / "convert-ext4", "encrypt,verity"),
-            "f2fs": disks.make_f2fs(folder / "convert-f2fs", "encrypt,extra_attr,verity")}
+            "f2fs": disks.make_f2fs(folder / "convert-f2fs", "encrypt,extra_attr,verity"),
+            "special": disks.make_f2fs(folder / "convert-special",
+                                       "encrypt,extra_attr,casefold,compression", ["-C", "utf8"])}
 
 
 @pytest.fixture
@@ -64,3 +66,33 @@ def test_fs_verity_is_refused_before_anything_begins(volume, strategy, old, fres
     assert result.json["obstacles"] == [{"path": "sealed", "reason": "verity"}]
     assert (machine.snapshot(path), machine.tree(str(volume))) == before
     assert machine.kernel_policy(path) is None
+
+
+@pytest.fixture(scope="module")
+def special(machine, machine_disks, tool):
+    """An f2fs with more features; None on a kernel without them, which build-kernel's has."""
+    if not {"casefold", "compression"} <= set(machine.names("/sys/fs/f2fs/features")):
+        return None
+    mounted = disks.Volume(machine, "/dev/ubdc", machine_disks["special"])
+    tool.set_up(mounted)
+    return mounted
+
+
+def test_names_stay_without_case_and_compressed_files_stay_readable(
+        special, strategy, old, new, fresh, machine, tool, assert_same):
+    if special is None:
+        return
+    path = special / fresh
+    for directory in (path, f"{path}/folded", f"{path}/compressed"):
+        machine.mkdir(directory)
+    machine.check("chattr", "+F", f"{path}/folded")
+    machine.check("chattr", "+c", f"{path}/compressed")
+    for directory in ("folded", "compressed"):
+        machine.make_tree(f"{path}/{directory}", "small")
+        machine.write(f"{path}/{directory}/Text", b"text", repeat=20_000)
+    before = machine.snapshot(path)
+    for command in (("convert", path, "--new-passphrase-file", old),
+                    ("reencrypt", path, "--new-passphrase-file", new), ("decrypt", path)):
+        tool.ok(*command, *strategy)
+        assert_same(before, path)
+        assert machine.read(f"{path}/folded/tEXT") == b"text" * 20_000

@@ -10,8 +10,8 @@ LETTER = b"dearest "
 # The unit of each kind of limit: what the smallest thing on disk costs.
 UNITS = {"blocks": 4, "inodes": 1}
 MOST_NEEDED = 24
-# Of files so many of such a size the quota leaves less than a copy needs, and what --low-space asks
-# for.
+# How many files, and how many letters in each; what the quota leaves is too little for a copy of
+# them, and enough for --low-space.
 FILES = {"blocks": (1, 1 << 20), "inodes": (40, 1)}
 SPARE = {"blocks": 6 << 10, "inodes": 20}
 
@@ -148,9 +148,9 @@ def test_what_the_quota_has_no_room_for_is_not_begun_and_is_moved(volume, kind, 
                                                                   fresh, machine, tool):
     path = volume / f"home/{fresh}"
     machine.mkdir(path, user=USER)
-    count, size = FILES[kind]
-    for number in range(count):
-        machine.write(f"{path}/{number}", LETTER, repeat=size, user=USER)
+    files, letters = FILES[kind]
+    for number in range(files):
+        machine.write(f"{path}/{number}", LETTER, repeat=letters, user=USER)
     before = machine.snapshot(path)
     everything = machine.tree(str(volume))
     quota.allow(kind, quota.used(kind) + SPARE[kind])
