@@ -49,7 +49,7 @@ Conversion::Found Conversion::take_up(const Journal& journal) {
     mark_exchanged();
   } else if (journal.state == State::copying || must_compare_again(journal)) {
     provide_tree();
-    if (operation_->journal().state != State::copying) go_back_to(State::copying);
+    if (must_compare_again(journal)) go_back_to(State::copying);
   } else if (!has_work) {
     throw Error(Errc::corrupt_metadata,
                 printable(site_.work_path()) + " with what was moved already is missing")

@@ -635,6 +635,27 @@ def test_the_way_back_goes_on_with_a_file_in_parts(make_filesystem, set_up, run,
     assert_nothing_left(disk)
 
 
+def test_low_space_does_with_little_also_when_cut_off_at_the_beginning(make_filesystem, set_up, run,
+                                                                       secret, injector):
+    disk = make_filesystem(size_mib=64)
+    set_up(disk)
+    data = disk / "data"
+    make_data(data)
+    (data / "large").write_bytes(os.urandom(30_000_000))
+    before = trees.snapshot(data)
+    args = [*convert(data, secret), "--low-space"]
+
+    def work_directory_is_made_by(number):
+        injector.run(args, Call("mkdirat", number), "signal=KILL")
+        return any(name.startswith(".fscryptctl-") for name in os.listdir(disk))
+
+    assert any(work_directory_is_made_by(number) for number in range(1, 20))
+    assert run.ok(["convert", data, "--status", "--json"])["state"] == "copying"
+    run.ok([*args, "--passphrase-file", secret])
+    assert_same(before, data)
+    assert_nothing_left(disk)
+
+
 def make_directory(path):
     path.mkdir(mode=0o700)
     return path
