@@ -10,6 +10,7 @@ import disks
 LETTER = b"dear diary"
 # When the disk fails, in parts of the time that the command takes on a healthy disk.
 MOMENTS = (0, 0.3, 0.5, 0.65, 0.8)
+SOME_MOMENTS = MOMENTS[1::2]
 DEVICE = "/dev/dm-0"
 DISK = "/dev/ubda"
 NAME = "unreliable"
@@ -145,3 +146,24 @@ def test_what_is_encrypted_opens_and_the_rest_can_be_encrypted_again(
         else:
             tool.ok("unlock", path, "--passphrase-file", old)
         machine.write(f"{path}/letter", LETTER)
+
+
+def test_a_conversion_goes_on(volume, strategy, old, fault, interrupted, fresh, machine, tool):
+    def convert(path, *options):
+        return "convert", path, "--new-passphrase-file", old, *strategy, *options
+
+    machine.make_tree(volume / f"{fresh}-healthy", "small")
+    duration_s = timed(lambda: tool.ok(*convert(volume / f"{fresh}-healthy")))
+    for moment in SOME_MOMENTS:
+        path = volume / f"{fresh}-{moment}"
+        machine.make_tree(path, "small")
+        before = machine.snapshot(path)
+        code = interrupted(moment * duration_s, *convert(path))
+        again = tool.run(*convert(path, "--passphrase-file", old))
+        if again.code == 0:
+            assert code != 0 or fault == "drop_writes"
+        else:
+            assert again.json["error"]["reason"] == "already_encrypted", again
+            tool.ok("unlock", path, "--passphrase-file", old)
+        assert machine.snapshot(path) == before
+        assert machine.kernel_policy(path) is not None
