@@ -70,7 +70,7 @@ def test_fs_verity_is_refused_before_anything_begins(volume, strategy, old, fres
 
 @pytest.fixture(scope="module")
 def special(machine, machine_disks, tool):
-    """An f2fs with more features; None on a kernel without them: build-kernel makes one with them."""
+    """An f2fs with more features; None on a kernel without them. build-kernel makes one with."""
     if not {"casefold", "compression"} <= set(machine.names("/sys/fs/f2fs/features")):
         return None
     mounted = disks.Volume(machine, "/dev/ubdc", machine_disks["special"])
