@@ -16,7 +16,7 @@ DATA, LOG, REPLAY = "/dev/ubda", "/dev/ubdb", "/dev/ubdc"
 FEWEST_WRITES = 4
 LOG_TIMEOUT_S = 10
 # A conversion makes some hundred writes, and going on takes a second.
-CUTS_OF_A_CONVERSION = 14
+CUTS_OF_A_CONVERSION = 10
 
 
 class Recorder:
