@@ -20,11 +20,7 @@ Lease take_lease(int fd, int type) {
 bool keep_writers_out(OpenedEntry& file) {
   if (file.make_readable()) return take_lease(file.fd.get(), F_RDLCK) != Lease::in_use;
   // Somebody's lease for writing is in the way.
-  if (errno == EAGAIN) return false;
-  // Here the next attempt may well tell.
-  if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
-    throw system_error(errno, "cannot read");
-  return true;
+  return errno != EAGAIN;
 }
 
 bool has_lease(int fd) { return fcntl(fd, F_GETLEASE) == F_WRLCK; }

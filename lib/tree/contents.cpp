@@ -63,10 +63,7 @@ bool copy_data(int source, int destination, ByteRange range, TreeProgress& progr
     progress.bytes += found;
     if (found < wanted) return false;
     if (at - written_back < kStep && at != range.end) continue;
-    if (at - written_back >= kWrittenAtOnce) {
-      sync_file_range(destination, static_cast<off_t>(written_back),
-                      static_cast<off_t>(at - written_back), SYNC_FILE_RANGE_WRITE);
-    }
+    if (at - written_back >= kWrittenAtOnce) begin_writing(destination, {written_back, at});
     written_back = at;
     interruption.check();
   }
@@ -94,6 +91,14 @@ ByteRange next_data(int a, int b, ByteRange range) {
 bool is_at_least(int fd, std::uint64_t size) { return entry_status(fd).size >= size; }
 
 }  // namespace
+
+void begin_writing(int fd, ByteRange range) {
+  // What fails here may be told nowhere else.
+  if (sync_file_range(fd, static_cast<off_t>(range.begin),
+                      static_cast<off_t>(range.end - range.begin), SYNC_FILE_RANGE_WRITE) != 0) {
+    throw system_error(errno, "cannot write the copy");
+  }
+}
 
 void copy_contents(int source, int destination, ByteRange range, TreeProgress& progress,
                    const Interruption& interruption) {

@@ -17,6 +17,9 @@ struct ByteRange {
 /// encrypts: so each thread encrypts what it copied.
 constexpr std::uint64_t kWrittenAtOnce = std::uint64_t{256} << 10;
 
+/// Lets the kernel write, and so encrypt, what is in its cache of a file. Throws io, no_space.
+void begin_writing(int fd, ByteRange range);
+
 /// Copies a range of a regular file to the same place of another, where nothing is yet, with its
 /// holes. The destination gets the size `range.end` if it ends with a hole.
 void copy_contents(int source, int destination, ByteRange range, TreeProgress& progress,

@@ -115,6 +115,9 @@ UniqueFd open_file(int path_fd) {
 bool OpenedEntry::make_readable() {
   if (readable) return true;
   UniqueFd file = reopen_file(fd.get(), O_RDONLY);
+  if (!file && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
+    throw system_error(errno, "cannot read");
+  }
   if (!file) return false;
   fd = std::move(file);
   readable = true;

@@ -78,14 +78,16 @@ struct OpenedEntry {
   bool readable;  ///< a regular file, open for reading; anything else by an O_PATH descriptor
 
   /// Opens a regular file for reading where that was not possible at once. False with errno: EAGAIN
-  /// if somebody has a lease on it.
+  /// if somebody has a lease on it. Throws io when there are no descriptors or memory for it, which
+  /// says nothing of the file.
   [[nodiscard]] bool make_readable();
   /// The same with errors thrown: files_in_use, permission, io.
   void require_readable();
 };
-/// `type` is what a listing says of it (DT_*): it saves opening regular files twice. Neither waits
-/// nor follows, and leaves the time of access where that is permitted. nullopt if nothing is there;
-/// throws files_in_use for a mount point, io.
+/// `type` is what a listing says of it (DT_*): it saves opening regular files twice. What was put
+/// in the place of one since is opened without waiting and let go. Follows nothing, and leaves the
+/// time of access where that is permitted. nullopt if nothing is there; throws files_in_use for a
+/// mount point, io.
 [[nodiscard]] std::optional<OpenedEntry> find_opened(int dirfd, const std::string& name,
                                                      unsigned char type);
 /// The same of a source: throws files_in_use for what is gone, or has become a directory.

@@ -1,11 +1,11 @@
 #include "writeback.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <system_error>
 
 #include "blocked_signals.h"
+#include "contents.h"
 #include "entry.h"
 
 namespace fscryptctl {
@@ -44,9 +44,7 @@ void Writeback::add(int file, std::uint64_t bytes) {
     waiting = waiting_;
   }
   if (waiting >= kTogether) changed_.notify_one();
-  if (waiting >= kBehind) {
-    sync_file_range(file, 0, static_cast<off_t>(bytes), SYNC_FILE_RANGE_WRITE);
-  }
+  if (waiting >= kBehind) begin_writing(file, {0, bytes});
 }
 
 void Writeback::run() {

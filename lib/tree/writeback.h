@@ -22,7 +22,7 @@ class Writeback {
   Writeback(const Writeback&) = delete;
   Writeback& operator=(const Writeback&) = delete;
 
-  /// So much was written to it, from its beginning.
+  /// So much was written to it, from its beginning. Throws io, no_space.
   void add(int file, std::uint64_t bytes);
 
  private:

@@ -45,9 +45,10 @@ struct TreeScan {
   bool obstacles_complete = true;
 };
 
-/// Looks at every entry below `root` (an open directory) without opening FIFOs, devices or what is
-/// locked, through no symlink and no mount. Changes nothing, not even times of access. Memory is
-/// bounded but for files with several names. By all processors. Throws io, interrupted.
+/// Looks at every entry below `root` (an open directory) without opening what is listed as FIFO or
+/// device, or what is locked, through no symlink and no mount. Changes nothing, not even times of
+/// access. Memory is bounded but for files with several names. By all processors. Throws io,
+/// interrupted.
 [[nodiscard]] TreeScan scan_tree(int root, const ScanRules& rules, TreeProgress& progress,
                                  const Tick& tick);
 
