@@ -401,9 +401,9 @@ def injector(sandbox, scratch, secrets):
 EXCHANGE = Call("renameat2", 1)
 
 
-def make_data(directory):
+def make_data(directory, files=20):
     (directory / "sub").mkdir(parents=True, exist_ok=True)
-    for number in range(20):
+    for number in range(files):
         (directory / "sub" / f"file{number}").write_text(f"{number}")
 
 
@@ -535,13 +535,14 @@ def test_a_directory_that_is_moved_meanwhile(disk, data, run, secret, injector, 
         made = ["--new-passphrase-file", secret, *name]
         if command == "decrypt":
             run.ok(["encrypt", directory, "--create", *made])
-        make_data(directory)
+        make_data(directory, 60)
         return [command, directory, *strategy, *(made if command == "convert" else [])]
 
     calls = injector.calls(prepare(disk / "first"), ("renameat2", "syncfs", "unlinkat"))
     exchange = max(index for index, call in enumerate(calls) if call.name == "renameat2")
     # The original is removed by several threads, each with a count of its own.
-    removal = calls[-2] if strategy else Call("unlinkat", 8)
+    earlier = sum(call.name == "unlinkat" for call in calls[:exchange])
+    removal = calls[-2] if strategy else Call("unlinkat", earlier + 1)
     cut = {"copying": next(call for call in calls if call.name == "syncfs"),
            "exchanged": calls[exchange + 1], "removing": removal}[step]
     args = prepare(data)
