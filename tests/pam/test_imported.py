@@ -22,9 +22,11 @@ CONFIGURATION = {
 def old_metadata(machine):
     """Where that program keeps its configuration and login protectors."""
     Path("/etc/fscrypt.conf").write_text(json.dumps(CONFIGURATION))
+    # What somebody keeps there is not for tests; empty directories do no harm.
+    assert [path for path in Path("/.fscrypt").rglob("*") if not path.is_dir()] == []
     for part in ("", "policies", "protectors"):
         folder = Path("/.fscrypt") / part
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         folder.chmod(0o1777 if part else 0o755)
     yield Path("/.fscrypt")
     Path("/etc/fscrypt.conf").unlink()
