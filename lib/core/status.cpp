@@ -40,8 +40,7 @@ class UserView {
       : context_(context),
         filesystem_(filesystem),
         store_(store),
-        user_(user_name(store.user().uid)),
-        operations_(OperationStore(store).list()) {}
+        user_(user_name(store.user().uid)) {}
 
   void add_to(MountStatus& status) {
     Listing<ProtectorSummary> protectors = store_.protectors();
@@ -49,6 +48,12 @@ class UserView {
     append(status.damaged, policies.damaged);
     append(status.damaged, protectors.damaged);
     index(protectors.records, policies.records);
+    // What is unfinished is told beside the rest: it hides nothing.
+    try {
+      operations_ = OperationStore(store_).list();
+    } catch (const Error& error) {
+      status.damaged.push_back(damage(error, store_.user().uid));
+    }
     const ActAs acting(store_.user());
     for (PolicySummary& policy : policies.records) add_policy(std::move(policy), status);
     for (auto& [id, protector] : protectors_) status.protectors.push_back(protector);
@@ -143,7 +148,7 @@ class UserView {
   const Filesystem& filesystem_;
   const UserStore& store_;
   std::string user_;
-  const std::vector<UnfinishedOperation> operations_;
+  std::vector<UnfinishedOperation> operations_;
   std::map<ProtectorId, std::shared_ptr<ProtectorStatus>> protectors_;
 };
 

@@ -484,6 +484,15 @@ def test_what_others_say_of_an_unfinished_one(disk, data, run, secret, injector)
     assert cancelled.json()["bytes_free"] > 0
 
 
+def test_journals_that_cannot_be_read_hide_no_directory(disk, data, run, secret):
+    run.ok(["encrypt", data, "--create", "--new-passphrase-file", secret])
+    (disk / ".fscryptctl/users/0/operations").symlink_to("elsewhere")
+    for args in (["list"], ["status", disk]):
+        result = run(args)
+        assert result.rc == 8 and f"{data}  unlocked" in result.out, result
+    assert run(["status", data]).rc == 0
+
+
 def test_decrypt_says_what_is_left(disk, data, run, secret):
     run.ok(["encrypt", data, "--create", "--new-passphrase-file", secret])
     (data / "file").write_text("x")
