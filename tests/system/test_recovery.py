@@ -280,7 +280,9 @@ def test_a_typo_is_located(private, run, with_key, words, place, group):
 def test_a_lost_character_is_located(private, run, with_key):
     key = key_of(with_key)
     result = run(["recovery", "verify", private], stdin=(key[:30] + key[31:]).encode())
-    assert result.rc == 3 and "group 4 has 1 character too few" in result.err
+    # By chance, once in 32 keys each, a neighbour's check character allows the gap there too.
+    assert result.rc == 3
+    assert re.search(r"group (3 or |3, )?4( or 5)? has 1 character too few", result.err)
 
 
 def test_another_one_is_wrong(disk, private, run, with_key, old, scratch):
