@@ -51,6 +51,16 @@ std::vector<std::string> paths_below(const std::vector<TreeFinding>& findings) {
   return paths;
 }
 
+std::vector<std::string> names_of_others(const HolderScan& scan) {
+  std::vector<std::string> names;
+  for (const Holder& holder : scan.holders) {
+    if (holder.pid != ::getpid()) {
+      names.push_back(holder.command + " (" + std::to_string(holder.pid) + ")");
+    }
+  }
+  return names;
+}
+
 bool is_open_for_writing(const std::vector<TreeFinding>& findings) {
   return std::any_of(findings.begin(), findings.end(),
                      [](const TreeFinding& finding) { return finding.what == kOpenForWriting; });
@@ -228,12 +238,7 @@ void Conversion::go_back_to(State state) {
 }
 
 void Conversion::require_no_holders(const HolderScan& scan) const {
-  std::vector<std::string> names;
-  for (const Holder& holder : scan.holders) {
-    if (holder.pid != ::getpid()) {
-      names.push_back(holder.command + " (" + std::to_string(holder.pid) + ")");
-    }
-  }
+  const std::vector<std::string> names = names_of_others(scan);
   if (names.empty()) return;
   throw Error(Errc::files_in_use, printable(site_.path()) + " is in use by " + enumerate(names))
       .with_path(site_.path());
@@ -247,6 +252,13 @@ void Conversion::require_exchanged(const Journal& journal) const {
       .with_path(site_.path());
 }
 
+bool Conversion::may_be_open_to_others(const UniqueFd& original) const {
+  const auto hint = site_.filesystem().hint_of(original.get(), context_.mounts);
+  if (!hint) return true;
+  const HolderScan scan = find_holders_below(site_.filesystem().fd(), "/" + *hint);
+  return !scan.complete || !names_of_others(scan).empty();
+}
+
 void Conversion::remove_original() {
   const Journal& journal = operation_->journal();
   phase("removing", 0, journal.files);
@@ -256,10 +268,11 @@ void Conversion::remove_original() {
                   " is not there any more; if somebody has moved it, the original is still in it");
     return;
   }
-  if (site_.open_tree()) static_cast<void>(open_tree_of(journal.original));
+  const bool may_be_open =
+      site_.open_tree() && may_be_open_to_others(open_tree_of(journal.original));
+  const Replaced replaced{file_time(journal.since), site_.directory(), may_be_open};
   const std::vector<std::string> changed = paths_below(in_tree(work_tree(), [&] {
-    return remove_tree(site_.work(), ConversionSite::kTree, file_time(journal.since), progress_,
-                       tick());
+    return remove_tree(site_.work(), ConversionSite::kTree, replaced, progress_, tick());
   }));
   if (!changed.empty()) throw late_changes(changed);
   site_.remove_work();

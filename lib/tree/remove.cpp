@@ -15,7 +15,9 @@
 #include <utility>
 
 #include "changes.h"
+#include "contents.h"
 #include "fscryptctl/tree/compare.h"
+#include "links.h"
 #include "removal.h"
 
 namespace fscryptctl {
@@ -25,6 +27,8 @@ constexpr std::size_t kFindingLimit = 1000;
 constexpr std::uint32_t kLockingFlags = FS_IMMUTABLE_FL | FS_APPEND_FL;
 /// How often a directory is looked through that is not empty when it should be.
 constexpr int kRounds = 3;
+/// Names beside the tree, with a number, of files that are on their way out.
+constexpr std::string_view kLeaving = "removing-";
 
 bool is_refusal(int code) { return code == EPERM || code == EACCES; }
 
@@ -50,12 +54,78 @@ struct Place {
   const std::string& name;
 };
 
+/// Takes files out of the tree before they are removed, to where nobody else gets at them: a name
+/// may stand for something else than what was looked at by the time of unlinkat(2).
+class Exit {
+ public:
+  explicit Exit(int directory) : directory_(directory) {}
+
+  enum class Outcome {
+    removed,
+    other,       ///< it is something else, which is back under its name
+    stranded,    ///< it is something else, whose name was taken again: it is at `name`
+    impossible,  ///< names of this directory cannot leave it, `code` says why
+  };
+  struct Result {
+    Outcome outcome;
+    int code = 0;
+    std::string name = {};
+  };
+
+  Result remove(int dirfd, const std::string& name, std::uint64_t inode) {
+    std::string aside;
+    do {
+      aside = std::string(kLeaving) + std::to_string(next_++);
+      if (renameat2(dirfd, name.c_str(), directory_, aside.c_str(), RENAME_NOREPLACE) == 0) {
+        return settle(dirfd, name, inode, aside);
+      }
+    } while (errno == EEXIST);
+    return {Outcome::impossible, errno};
+  }
+
+  [[nodiscard]] int directory() const noexcept { return directory_; }
+
+ private:
+  Result settle(int dirfd, const std::string& name, std::uint64_t inode,
+                const std::string& aside) const {
+    struct stat found {};
+    if (fstatat(directory_, aside.c_str(), &found, AT_SYMLINK_NOFOLLOW) != 0) {
+      throw system_error(errno, "cannot look at it");
+    }
+    if (found.st_ino == inode) {
+      if (unlinkat(directory_, aside.c_str(), 0) == 0) return {Outcome::removed};
+      throw system_error(errno, "cannot remove it");
+    }
+    if (renameat2(directory_, aside.c_str(), dirfd, name.c_str(), RENAME_NOREPLACE) == 0) {
+      return {Outcome::other};
+    }
+    return {Outcome::stranded, errno, aside};
+  }
+
+  const int directory_;
+  std::atomic<unsigned> next_{0};
+};
+
+/// What decides whether a file may go.
+struct Guard {
+  Guard(const Replaced& what, int directory) : replaced(what), exit(directory) {}
+
+  const Replaced replaced;
+  Exit exit;
+};
+
+bool is_locked(int directory) {
+  const UniqueFd file(openat(directory, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, S_IRUSR));
+  return !file && errno == ENOKEY;
+}
+
 class Removal final : public TreeVisitor {
  public:
-  /// `path`: that of the root in the findings; empty: they are relative to it.
-  Removal(std::optional<FileTime> since, TreeProgress& progress, const Interruption& interruption,
+  /// `guard`: null if everything goes. `path`: that of the root in the findings; empty: they are
+  /// relative to it.
+  Removal(Guard* guard, TreeProgress& progress, const Interruption& interruption,
           std::string path = {})
-      : since_(since), progress_(progress), interruption_(interruption), path_(std::move(path)) {}
+      : guard_(guard), progress_(progress), interruption_(interruption), path_(std::move(path)) {}
 
   std::shared_ptr<TreeDirectory> enter(const std::shared_ptr<TreeDirectory>& parent,
                                        const std::string& name) override {
@@ -90,7 +160,7 @@ class Removal final : public TreeVisitor {
       if (unlink_entry(place, AT_REMOVEDIR)) return;
       if (round < kRounds) {
         look_again(directory);
-      } else if (!since_) {
+      } else if (guard_ == nullptr) {
         throw system_error(ENOTEMPTY, "cannot remove the directory");
       } else {
         add({path_of(place), "changed"});
@@ -101,23 +171,38 @@ class Removal final : public TreeVisitor {
 
   /// False if it stays.
   bool remove_file(const Place& place, unsigned char type) {
-    if (!since_) {
+    if (guard_ == nullptr) {
       unlink_file(place);
       return true;
     }
     std::optional<OpenedEntry> found = find_opened(place.dirfd, place.name, type);
     if (!found) return true;
+    if (found->status.is_directory()) throw changed_meanwhile();
     std::unique_lock lock(names_mutex_);
     const bool has_more_names =
         found->status.links > 1 || own_changes_.contains(found->status.inode);
     if (!has_more_names) lock.unlock();
-    if (const auto change = change_of(*found, has_more_names)) {
+    if (const auto change = change_of(place, *found, has_more_names)) {
       add({path_of(place), *change});
       return false;
     }
-    unlink_file(place);
+    if (!send_out(place, found->status.inode)) return false;
     if (has_more_names) note_own_change(found->fd.get());
     return true;
+  }
+
+  /// What an earlier run was just about to remove, or to put back. Its name does not tell where it
+  /// was.
+  void remove_leftovers() {
+    for (const std::string& name : names_of_leftovers()) {
+      std::optional<OpenedEntry> found = find_opened(guard_->exit.directory(), name, DT_UNKNOWN);
+      if (!found) continue;
+      if (found->status.is_directory() || written(found->status) >= guard_->replaced.since) {
+        add({"../" + name, "changed"});
+      } else {
+        unlink_file({nullptr, guard_->exit.directory(), name});
+      }
+    }
   }
 
   [[nodiscard]] std::vector<TreeFinding> take_findings() { return std::move(findings_); }
@@ -130,7 +215,7 @@ class Removal final : public TreeVisitor {
     auto root = std::make_shared<RemovedDirectory>();
     root->source = reopen_directory(directory.source.get());
     const std::string path = path_of({&directory, -1, {}});
-    Removal rest(since_, progress_, interruption, path == "." ? std::string() : path);
+    Removal rest(guard_, progress_, interruption, path == "." ? std::string() : path);
     try {
       walk_tree(root, rest, 0, interruption);
     } catch (Error& error) {
@@ -143,18 +228,56 @@ class Removal final : public TreeVisitor {
     if (root->stays) removed(directory).stays = true;
   }
 
-  std::optional<std::string> change_of(OpenedEntry& entry, bool has_more_names) {
+  [[nodiscard]] std::vector<std::string> names_of_leftovers() const {
+    std::vector<std::string> names;
+    const UniqueFd directory = reopen_directory(guard_->exit.directory());
+    DirectoryListing listing;
+    DirectoryEntry entry;
+    while (next_entry(listing, directory.get(), entry)) {
+      if (entry.name.starts_with(kLeaving)) names.push_back(entry.name);
+    }
+    return names;
+  }
+
+  std::optional<std::string> change_of(const Place& place, OpenedEntry& entry,
+                                       bool has_more_names) {
     if (entry.status.is_regular() && !keep_writers_out(entry)) return kOpenForWriting;
     // As it stays until its name is gone.
     entry.status = entry_status(entry.fd.get());
-    FileTime& changed = entry.status.changed;
-    const bool is_own = has_more_names && is_own_change(entry.status);
-    // Of a file with several names an earlier run may have removed some: the change time alone
-    // tells of that, and nothing of the contents. What is new may have been given an old time of
-    // modification.
-    const FileTime written = std::max(entry.status.modified, entry.status.made);
-    changed = is_own ? FileTime{} : std::min(changed, written);
-    return change_by_time(entry.status, *since_);
+    const auto change = change_by_time(entry.status, guard_->replaced.since);
+    if (!change || (has_more_names && is_own_change(entry.status))) return std::nullopt;
+    // An earlier run may have removed another name of it; but it may also have come here just now.
+    if (is_locked(place.dirfd)) return written_since(entry.status);
+    return is_in_copy(place, entry) ? std::nullopt : change;
+  }
+
+  /// Where nobody can see what it is.
+  [[nodiscard]] std::optional<std::string> written_since(EntryStatus status) const {
+    status.changed = written(status);
+    return change_by_time(status, guard_->replaced.since);
+  }
+
+  /// Whatever its times: what is new may have been given an old one.
+  static FileTime written(const EntryStatus& status) {
+    return std::max(status.modified, status.made);
+  }
+
+  [[nodiscard]] bool is_in_copy(const Place& place, OpenedEntry& entry) const {
+    try {
+      const UniqueFd found = open_path(guard_->replaced.copy, path_of(place));
+      const EntryStatus status = entry_status(found.get());
+      if ((status.mode & S_IFMT) != (entry.status.mode & S_IFMT)) return false;
+      if (status.is_symlink()) {
+        return read_link(found.get(), status) == read_link(entry.fd.get(), entry.status);
+      }
+      if (status.size != entry.status.size) return false;
+      entry.require_readable();
+      const UniqueFd copy = open_file(found.get());
+      return same_contents(entry.fd.get(), copy.get(), {0, status.size}, interruption_);
+    } catch (const Error& error) {
+      if (error.code() == Errc::interrupted) throw;
+      return false;
+    }
   }
 
   [[nodiscard]] bool is_own_change(const EntryStatus& status) const {
@@ -170,6 +293,38 @@ class Removal final : public TreeVisitor {
     } else {
       own_changes_.erase(status.inode);
     }
+  }
+
+  /// False if something else stands there by now.
+  bool send_out(const Place& place, std::uint64_t inode) {
+    if (!guard_->replaced.may_be_open) {
+      unlink_file(place);
+      return true;
+    }
+    Exit::Result result = guard_->exit.remove(place.dirfd, place.name, inode);
+    if (is_refusal(result.code)) {
+      free_entry(place);
+      result = guard_->exit.remove(place.dirfd, place.name, inode);
+    }
+    switch (result.outcome) {
+      case Exit::Outcome::removed:
+        return true;
+      case Exit::Outcome::other:
+        add({path_of(place), "changed"});
+        return false;
+      case Exit::Outcome::stranded:
+        add({"../" + result.name, "changed"});
+        return false;
+      case Exit::Outcome::impossible:
+        break;
+    }
+    // Nobody can give names in a locked directory. The other is a quota project that is not that of
+    // the directory above, where a rename is refused.
+    if (result.code == ENOENT || result.code == ENOKEY || result.code == EXDEV) {
+      unlink_file(place);
+      return true;
+    }
+    throw system_error(result.code, "cannot remove it");
   }
 
   static void unlink_file(const Place& place) {
@@ -218,7 +373,7 @@ class Removal final : public TreeVisitor {
     return path == "." ? path_ : path_ + '/' + path;
   }
 
-  const std::optional<FileTime> since_;
+  Guard* const guard_;
   TreeProgress& progress_;
   const Interruption& interruption_;
   const std::string path_;
@@ -228,12 +383,13 @@ class Removal final : public TreeVisitor {
   std::vector<TreeFinding> findings_;
 };
 
-std::vector<TreeFinding> remove_all(int parent, const std::string& name,
-                                    std::optional<FileTime> since, unsigned threads,
-                                    TreeProgress& progress, Interruption& interruption) {
-  Removal removal(since, progress, interruption);
+std::vector<TreeFinding> remove_all(int parent, const std::string& name, Guard* guard,
+                                    unsigned threads, TreeProgress& progress,
+                                    Interruption& interruption) {
+  Removal removal(guard, progress, interruption);
   const Place place{nullptr, parent, name};
   try {
+    if (guard != nullptr) removal.remove_leftovers();
     const UniqueFd found = find_entry(parent, name);
     if (found && !entry_status(found.get()).is_directory()) {
       removal.remove_file(place, DT_UNKNOWN);
@@ -254,15 +410,17 @@ void remove_entry(int parent, const std::string& name, const Interruption& inter
   const Tick tick = [&] { interruption.check(); };
   Interruption own(tick);
   TreeProgress progress;
-  static_cast<void>(remove_all(parent, name, std::nullopt, 0, progress, own));
+  static_cast<void>(remove_all(parent, name, nullptr, 0, progress, own));
 }
 
 std::vector<TreeFinding> remove_tree(int parent, const std::string& name,
-                                     std::optional<FileTime> unchanged_since,
+                                     const std::optional<Replaced>& replaced,
                                      TreeProgress& progress, const Tick& tick) {
   Interruption interruption(tick);
-  std::vector<TreeFinding> findings =
-      remove_all(parent, name, unchanged_since, default_threads(), progress, interruption);
+  std::optional<Guard> guard;
+  if (replaced) guard.emplace(*replaced, parent);
+  std::vector<TreeFinding> findings = remove_all(parent, name, guard ? &*guard : nullptr,
+                                                 default_threads(), progress, interruption);
   std::ranges::sort(findings, {}, &TreeFinding::path);
   return findings;
 }

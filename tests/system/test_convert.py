@@ -548,8 +548,10 @@ def test_a_directory_that_is_moved_meanwhile(disk, data, run, secret, injector, 
         return [command, directory, *strategy, *(made if command == "convert" else [])]
 
     calls = injector.calls(prepare(disk / "first"), ("renameat2", "syncfs", "unlinkat"))
-    exchange = max(index for index, call in enumerate(calls) if call.name == "renameat2")
-    # The original is removed by several threads, each with a count of its own.
+    # Files that move or go by way of the work directory are renamed as well, in the original's
+    # removal by several threads, each with a count of its own.
+    synced = max(index for index, call in enumerate(calls) if call.name == "syncfs")
+    exchange = next(index for index, call in enumerate(calls[synced:], synced) if call.name == "renameat2")
     earlier = sum(call.name == "unlinkat" for call in calls[:exchange])
     removal = calls[-2] if strategy else Call("unlinkat", earlier + 1)
     cut = {"copying": next(call for call in calls if call.name == "syncfs"),

@@ -30,19 +30,22 @@ bool exists(const std::string& path) {
   return lstat(path.c_str(), &status) == 0;
 }
 
-FileTime later(int directory) {
+/// From now on, by a copy in which there is nothing.
+Replaced later(const TreeFilesystem& filesystem, bool may_be_open = true) {
+  const int directory = filesystem.ext4().fd();
   const FileTime before = filesystem_now(directory);
   FileTime now = before;
   while (now == before) now = filesystem_now(directory);
-  return now;
+  static const UniqueFd nothing = open_directory("/proc/self/fdinfo");
+  return {now, nothing.get(), may_be_open};
 }
 
 std::string remove(
     const TreeFilesystem& filesystem, const std::string& name,
-    std::optional<FileTime> since = std::nullopt, const Tick& tick = [] {}) {
+    const std::optional<Replaced>& replaced = std::nullopt, const Tick& tick = [] {}) {
   std::set<std::string> lines;
   TreeProgress progress;
-  for (const auto& finding : remove_tree(filesystem.ext4().fd(), name, since, progress, tick)) {
+  for (const auto& finding : remove_tree(filesystem.ext4().fd(), name, replaced, progress, tick)) {
     lines.insert(finding.path + ": " + finding.what + '\n');
   }
   std::string text;
@@ -69,7 +72,7 @@ TEST_CASE("a locked tree is removed", "[tree]") {
   write_file(encrypted + "/d/file", "secret");
   write_file(encrypted + "/" + std::string(200, 'n'), "secret");
   REQUIRE(symlink("target", (encrypted + "/l").c_str()) == 0);
-  const FileTime since = later(filesystem.ext4().fd());
+  const Replaced since = later(filesystem);
   filesystem.remove_key(1);
   REQUIRE_FALSE(exists(encrypted + "/d/file"));
   SECTION("at once") { CHECK(remove(filesystem, "encrypted") == kNothing); }
@@ -130,7 +133,7 @@ TEST_CASE("what was changed meanwhile is not removed", "[tree]") {
   for (const char* const name : {"/second", "/d/third", "/gone/fourth"}) {
     REQUIRE(link((plain + "/gone/old").c_str(), (plain + name).c_str()) == 0);
   }
-  const FileTime since = later(filesystem.ext4().fd());
+  const Replaced since = later(filesystem, GENERATE(true, false));
   write_file(plain + "/d/e/changed", "new");
   UniqueFd writer(open((plain + "/open").c_str(), O_WRONLY));
   CHECK(remove(filesystem, "plain", since).find("d/e/changed: changed\n") != std::string::npos);
@@ -149,7 +152,7 @@ TEST_CASE("what is new is not removed, however old it looks", "[tree]") {
   if (!can_mount()) return;
   TreeFilesystem filesystem;
   const std::string plain = filesystem.make_plain("plain");
-  const FileTime since = later(filesystem.ext4().fd());
+  const Replaced since = later(filesystem);
   write_file(plain + "/unpacked", "contents");
   set_times(plain + "/unpacked", 1000, 2000);
   CHECK(remove(filesystem, "plain", since) == "unpacked: changed\n");
@@ -165,7 +168,7 @@ TEST_CASE("what somebody has written to and closed is not removed", "[tree]") {
     std::vector<char> written(3000);
     REQUIRE((mkdir(plain.c_str(), 0755) == 0 || errno == EEXIST));
     for (std::size_t i = 0; i < written.size(); ++i) write_file(path_of(i), "contents");
-    const FileTime since = later(filesystem.ext4().fd());
+    const Replaced since = later(filesystem);
     std::atomic<bool> ended{false};
     std::thread writer([&] {
       for (std::size_t i = 0; !ended; i = (i + 1237) % written.size()) {
@@ -186,6 +189,95 @@ TEST_CASE("what somebody has written to and closed is not removed", "[tree]") {
   }
 }
 
+TEST_CASE("what somebody puts in the place of a file is not removed", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  const std::string edited = filesystem.make_plain("edited");
+  const auto name_of = [&](std::size_t number) { return "/f" + std::to_string(number); };
+  constexpr std::size_t kFiles = 3000;
+  std::size_t replaced = 0;
+  for (int round = 0; round < 12; ++round) {
+    std::vector<char> saved(kFiles);
+    REQUIRE((mkdir(plain.c_str(), 0755) == 0 || errno == EEXIST));
+    for (std::size_t i = 0; i < kFiles; ++i) {
+      write_file(plain + name_of(i), "old");
+      write_file(edited + name_of(i), "new");
+      // Nothing of the file itself tells that it is new here.
+      REQUIRE(rename((edited + name_of(i)).c_str(), (edited + name_of(i) + "~").c_str()) == 0);
+    }
+    const Replaced since = later(filesystem);
+    std::atomic<bool> ended{false};
+    // As an editor saves: what stands there is exchanged for what is new.
+    std::thread editor([&] {
+      for (std::size_t i = 0; !ended; i = (i + 1237) % kFiles) {
+        if (saved[i] != 0) continue;
+        saved[i] = renameat2(AT_FDCWD, (edited + name_of(i) + "~").c_str(), AT_FDCWD,
+                             (plain + name_of(i)).c_str(), RENAME_EXCHANGE) == 0;
+      }
+    });
+    const std::string findings = remove(filesystem, "plain", since);
+    ended = true;
+    editor.join();
+    for (std::size_t i = 0; i < kFiles; ++i) {
+      if (saved[i] == 0) continue;
+      ++replaced;
+      INFO(findings);
+      REQUIRE(read_file(plain + name_of(i)) == "new");
+    }
+    CHECK(remove(filesystem, "plain") == kNothing);
+  }
+  CHECK(replaced > 100);
+}
+
+TEST_CASE("what is moved here is not removed, however old it is", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  const std::string outside = filesystem.path("outside");
+  write_file(outside, "the only one");
+  const Replaced since = later(filesystem);
+  REQUIRE(rename(outside.c_str(), (plain + "/here").c_str()) == 0);
+  CHECK(remove(filesystem, "plain", since) == "here: changed\n");
+  CHECK(read_file(plain + "/here") == "the only one");
+}
+
+TEST_CASE("what an earlier run has changed goes if the copy has it", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  const std::string copied = filesystem.make_plain("copied");
+  for (const std::string& root : {plain, copied}) {
+    REQUIRE(mkdir((root + "/d").c_str(), 0755) == 0);
+    write_file(root + "/d/file", "contents");
+    write_file(root + "/d/other", root == plain ? "contents" : "contentS");
+    REQUIRE(symlink("target", (root + "/link").c_str()) == 0);
+    REQUIRE(symlink(root.c_str(), (root + "/other link").c_str()) == 0);
+  }
+  const UniqueFd copy = open_directory(copied);
+  const Replaced since = {later(filesystem).since, copy.get()};
+  for (const char* const name : {"/d/file", "/d/other", "/link", "/other link"}) {
+    REQUIRE(link((plain + name).c_str(), (plain + "/name").c_str()) == 0);
+    REQUIRE(unlink((plain + "/name").c_str()) == 0);
+  }
+  CHECK(remove(filesystem, "plain", since) == "d/other: changed\nother link: changed\n");
+}
+
+TEST_CASE("what was on its way out goes, unless it is new", "[tree]") {
+  if (!can_mount()) return;
+  TreeFilesystem filesystem;
+  const std::string plain = filesystem.make_plain("plain");
+  write_file(filesystem.path("removing-0"), "old");
+  write_file(plain + "/old", "old");
+  const Replaced since = later(filesystem);
+  REQUIRE(chmod(filesystem.path("removing-0").c_str(), 0600) == 0);
+  write_file(filesystem.path("removing-1"), "new");
+  CHECK(remove(filesystem, "plain", since) == "../removing-1: changed\n");
+  CHECK_FALSE(exists(plain));
+  CHECK_FALSE(exists(filesystem.path("removing-0")));
+  CHECK(read_file(filesystem.path("removing-1")) == "new");
+}
+
 TEST_CASE("the names of a file go one after the other, whatever its time of modification",
           "[tree]") {
   if (!can_mount()) return;
@@ -201,7 +293,7 @@ TEST_CASE("the names of a file go one after the other, whatever its time of modi
     REQUIRE(link((plain + "/a" + name).c_str(), (plain + "/b" + name).c_str()) == 0);
     REQUIRE(link((plain + "/a" + name).c_str(), (plain + "/c" + name).c_str()) == 0);
   }
-  const FileTime since = later(filesystem.ext4().fd());
+  const Replaced since = later(filesystem, GENERATE(true, false));
   CHECK(remove(filesystem, "plain", since) == kNothing);
   CHECK_FALSE(exists(plain));
 }
@@ -212,7 +304,7 @@ TEST_CASE("what comes while a tree is removed goes with it, unless that is forbi
   const std::string plain = filesystem.make_plain("plain");
   REQUIRE(mkdir((plain + "/d").c_str(), 0755) == 0);
   for (const char* const name : {"/d/old", "/old"}) write_file(plain + name, "contents");
-  const FileTime since = later(filesystem.ext4().fd());
+  const Replaced since = later(filesystem);
   // Once its listing has begun.
   const Tick tick = [&, calls = 0]() mutable {
     if (++calls == 2) write_file(plain + "/new", "contents");
