@@ -1,5 +1,6 @@
 """Fixtures for every test that drives the real program on a real kernel (root only)."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -158,5 +159,7 @@ def background(room):
 
     yield start
     for process in started:
-        process.kill()
+        # With what it has started: that may hold the pipes open.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.communicate()

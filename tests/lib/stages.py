@@ -52,6 +52,11 @@ def failure(details):
     return Count(failed=1, details=details)
 
 
+# Mounts of its own, and processes: whatever looks for who uses a file has few of them to look at,
+# and may look at all.
+PRIVATE = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child",
+           "--mount-proc"]
+
 RUNNING = set()
 
 
@@ -60,11 +65,14 @@ def execute(stage, words, env=None):
     with open(LOGS / f"{stage}.log", "ab") as log:
         log.write(f"$ {' '.join(str(word) for word in words)}\n".encode())
         log.flush()
-        process = subprocess.Popen([str(word) for word in words], cwd=REPOSITORY, stdout=log,
+        patience = ["nice", "-n", "19"] if stage in BACKGROUND else []
+        process = subprocess.Popen([*patience, *(str(word) for word in words)], cwd=REPOSITORY, stdout=log,
                                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                                    start_new_session=True,
                                    env={**os.environ, **ENVIRONMENT, **(env or {})})
         RUNNING.add(process)
+        if patience:
+            let_others_go_first(process)
         try:
             return process.wait(STAGE_SECONDS)
         except subprocess.TimeoutExpired:
@@ -72,6 +80,14 @@ def execute(stage, words, env=None):
         finally:
             stop(process)
             RUNNING.discard(process)
+
+
+def let_others_go_first(process):
+    """Where each session is scheduled as one, niceness counts within it only: it has one of its own."""
+    try:
+        Path(f"/proc/{process.pid}/autogroup").write_text("19")
+    except OSError:
+        pass  # no such scheduling, or it has ended
 
 
 def stop(process):
@@ -159,7 +175,7 @@ def pytest(stage, folder, needs_root, inside=()):
     report_file = LOGS / f"{stage}.xml"
     words = ["/usr/bin/python3", "-m", "pytest", "-vv", "-rs", f"--junitxml={report_file}", folder]
     if needs_root:
-        words = [*(inside or ["unshare", "-m", "--propagation", "private"]), *words]
+        words = [*(inside or PRIVATE), *words]
     return report(stage, words, report_file, {"FSCRYPTCTL": str(RELEASE / "fscryptctl"),
                                               "PYTHONDONTWRITEBYTECODE": "1"})
 
@@ -186,20 +202,16 @@ def stage_build():
     return build("build", RELEASE, ["fscryptctl", "pam_fscryptctl"], "-DCMAKE_BUILD_TYPE=Release")
 
 
-def stage_build_asan():
-    # Not optimised: compiling the tests would take three times as long, running them takes seconds.
-    return build("build-asan", ASAN, ["unit_tests"], *SANITIZED, f"-DCMAKE_CXX_FLAGS={SANITIZE}")
+def stage_man():
+    pages = [path for path in files("man") if re.fullmatch(r"\.[1-8]", path.suffix)]
+    if not pages:
+        return failure("man holds no pages")
+    return one("man", ["mandoc", "-T", "lint", "-W", "warning", *pages])
 
 
-def stage_build_fuzz():
-    # Optimised a little: here it is the number of executions that finds something.
-    return build("build-fuzz", FUZZ, ["codec_fuzzer", "imports_fuzzer"], *SANITIZED, "-DFSCRYPTCTL_FUZZ=ON",
-                 f"-DCMAKE_CXX_FLAGS=-O1 {SANITIZE}", env={"CXX": "clang++"})
-
-
-def stage_unit():
-    program, report_file = ASAN / "unit_tests", LOGS / "unit.xml"
-    return needs(program) or report("unit", [program, "-r", "junit", "-o", report_file], report_file)
+def stage_shellcheck():
+    scripts = [path for path in files(".") if is_shell_script(path)]
+    return one("shellcheck", ["shellcheck", *scripts])
 
 
 def stage_project():
@@ -223,6 +235,22 @@ def stage_pam():
 
 def stage_guest():
     return pytest("guest", "tests/guest", needs_root=True)
+
+
+def stage_build_asan():
+    # Not optimised: compiling the tests would take three times as long, running them takes seconds.
+    return build("build-asan", ASAN, ["unit_tests"], *SANITIZED, f"-DCMAKE_CXX_FLAGS={SANITIZE}")
+
+
+def stage_unit():
+    program, report_file = ASAN / "unit_tests", LOGS / "unit.xml"
+    return needs(program) or report("unit", [program, "-r", "junit", "-o", report_file], report_file)
+
+
+def stage_build_fuzz():
+    # Optimised a little: here it is the number of executions that finds something.
+    return build("build-fuzz", FUZZ, ["codec_fuzzer", "imports_fuzzer"], *SANITIZED, "-DFSCRYPTCTL_FUZZ=ON",
+                 f"-DCMAKE_CXX_FLAGS=-O1 {SANITIZE}", env={"CXX": "clang++"})
 
 
 def stage_fuzz():
@@ -250,18 +278,6 @@ def stage_fuzz_imports():
         REPOSITORY / "tests/fuzz/imports"])
 
 
-def stage_man():
-    pages = [path for path in files("man") if re.fullmatch(r"\.[1-8]", path.suffix)]
-    if not pages:
-        return failure("man holds no pages")
-    return one("man", ["mandoc", "-T", "lint", "-W", "warning", *pages])
-
-
-def stage_shellcheck():
-    scripts = [path for path in files(".") if is_shell_script(path)]
-    return one("shellcheck", ["shellcheck", *scripts])
-
-
 def stage_tidy():
     count = one("tidy", ["run-clang-tidy", "-quiet", "-p", RELEASE, f"-j{os.cpu_count()}",
                          f"^{REPOSITORY}/(lib|cmd)/"])
@@ -277,8 +293,9 @@ NEEDS = {"unit": ["build-asan"], "system": ["build"], "cli": ["build"], "pam": [
          "tidy": ["build"]}
 
 
-# They need nothing but a processor: they run beside the stages that mostly wait.
-BACKGROUND = {"fuzz", "fuzz-imports"}
+# They need nothing but processors: they run beside the stages that mostly wait, and give way to them.
+BACKGROUND = ("build-asan", "build-fuzz", "tidy", "fuzz", "fuzz-imports")
+BACKGROUND_AT_ONCE = 2
 
 
 def timed(name):
@@ -309,20 +326,30 @@ def announce(name, count, seconds):
 
 
 def run_stages(names):
-    """Runs the stages in order, and those of BACKGROUND as soon as what they need is built."""
-    total = Count()
-    done, early = set(), {}
-    with ThreadPoolExecutor() as pool:
+    """Runs the stages in order, and those of BACKGROUND beside them once the program is built."""
+    total, early = Count(), {}
+
+    def when_ready(name):
+        for need in NEEDS.get(name, []):
+            if need in early:
+                early[need].result()
+        return timed(name)
+
+    def start_background():
+        for name in BACKGROUND:
+            if name in names and name not in early:
+                early[name] = pool.submit(when_ready, name)
+
+    with ThreadPoolExecutor(BACKGROUND_AT_ONCE) as pool:
         try:
             for name in names:
-                for other in BACKGROUND.intersection(names).difference(early):
-                    if done.issuperset(NEEDS[other]):
-                        early[other] = pool.submit(timed, other)
-                count, seconds = early[name].result() if name in early else timed(name)
+                if name != "build":
+                    start_background()
+                count, seconds = early[name].result() if name in early else when_ready(name)
                 announce(name, count, seconds)
-                done.add(name)
                 total += count
         except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
             for process in list(RUNNING):
                 stop(process)
             raise

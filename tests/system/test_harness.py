@@ -44,17 +44,30 @@ def encrypted(filesystem):
     return directory
 
 
-def test_mounts_stay_in_a_namespace_of_our_own(filesystem):
-    seen_outside = Path(f"/proc/{os.getppid()}/mountinfo").read_bytes()
-    assert os.fsencode(filesystem) in harness.mounts_below(filesystem.mountpoint.parent)
-    assert os.fsencode(filesystem) not in seen_outside
+def mount_and_wait(directory):
+    """A test run of its own, which this one sees from outside."""
+    return subprocess.Popen([sys.executable, "-c", MOUNT_AND_WAIT, directory], text=True,
+                            stdout=subprocess.PIPE,
+                            env={**os.environ, "PYTHONPATH": str(Path(harness.__file__).parent)})
 
 
-def test_users_exist_by_name_only_inside(sandbox):
+def test_mounts_and_users_stay_inside(tmp_path):
+    own_etc = os.stat("/etc")
+    run = mount_and_wait(tmp_path)
+    try:
+        assert run.stdout.readline().startswith("/dev/loop")
+        assert os.fsencode(tmp_path) in Path(f"/proc/{run.pid}/mountinfo").read_bytes()
+        assert harness.mounts_below(tmp_path) == []
+        assert not os.path.samestat(os.stat(f"/proc/{run.pid}/root/etc"), own_etc)
+        assert os.path.samestat(os.stat("/etc"), own_etc)
+    finally:
+        run.kill()
+        run.communicate()
+
+
+def test_users_exist_by_name(sandbox):
     names = harness.command("getent", "passwd", "1000", "1001").split("\n")
     assert [name.split(":")[0] for name in names[:2]] == ["alice", "bob"]
-    outside = Path(f"/proc/{os.getppid()}/root/etc/passwd").read_bytes()
-    assert Path("/etc/passwd").read_bytes() != outside
 
 
 def test_identifiers_are_computed_as_the_kernel_does(filesystem):
@@ -152,9 +165,7 @@ def test_unmounting_gives_the_loop_device_back(make_filesystem):
 
 def test_a_killed_run_leaves_no_mount_and_no_loop_device():
     directory = tempfile.mkdtemp(prefix="fscryptctl-test-")
-    run = subprocess.Popen([sys.executable, "-c", MOUNT_AND_WAIT, directory], text=True,
-                           stdout=subprocess.PIPE,
-                           env={**os.environ, "PYTHONPATH": str(Path(harness.__file__).parent)})
+    run = mount_and_wait(directory)
     backing = Path("/sys/block") / Path(run.stdout.readline().strip()).name / "loop/backing_file"
     image = backing.read_text()
     run.kill()
