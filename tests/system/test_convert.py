@@ -572,6 +572,22 @@ def test_a_directory_that_is_moved_meanwhile(disk, data, run, secret, injector, 
     assert codes <= {"unused_protector"}
 
 
+@STRATEGIES
+def test_a_directory_that_is_moved_meanwhile_can_be_had_back(disk, data, run, secret, injector, strategy):
+    make_data(data)
+    before = trees.snapshot(data)
+    # With low space, some files have moved.
+    cut = Call("unlinkat", 9) if strategy else Call("syncfs", 1)
+    assert injector.run([*convert(data, secret), *strategy], cut, "signal=KILL").rc == -9
+    moved = make_directory(disk / "archive") / "moved"
+    data.rename(moved)
+    run.ok(["convert", moved, "--cancel", "--passphrase-file", secret])
+    assert_same(before, moved)
+    assert kernel.get_policy(moved) is None
+    assert_nothing_left(disk)
+    assert os.listdir(disk / "archive") == ["moved"]
+
+
 @pytest.mark.parametrize("with_file", [False, True], ids=["new", "old"])
 def test_a_new_file_with_a_name_that_has_moved(disk, data, run, secret, injector, with_file):
     make_data(data)
