@@ -142,8 +142,6 @@ class Conversion {
   void require_no_holders(const HolderScan& scan) const;
   /// Somebody may have put the original back.
   void require_exchanged(const Journal& journal) const;
-  /// Now that no path leads there: who is in it already, as far as that can be told.
-  [[nodiscard]] bool may_be_open_to_others(const UniqueFd& original) const;
   void remove_original();
 
   // --- the end

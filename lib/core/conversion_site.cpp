@@ -6,12 +6,14 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
 #include <memory>
 
 #include "fscryptctl/base/error.h"
+#include "fscryptctl/tree/remove.h"
 
 namespace fscryptctl {
 namespace {
@@ -185,7 +187,17 @@ std::string ConversionSite::work_path() const {
 
 void ConversionSite::remove_work() {
   if (!work_) return;
-  for (const std::string& entry : directory_names(work_.get(), kMaxWorkEntries).names) {
+  const std::vector<std::string> entries = directory_names(work_.get(), kMaxWorkEntries).names;
+  // Somebody has put it into the original while that was removed, and it is nowhere else.
+  const auto stranded = std::ranges::find_if(
+      entries, [](const std::string& entry) { return entry.starts_with(kRemoving); });
+  if (stranded != entries.end()) {
+    throw Error(Errc::files_in_use,
+                printable(work_path() + "/" + *stranded) +
+                    " came into the original while that was removed: move it away")
+        .with_path(path_);
+  }
+  for (const std::string& entry : entries) {
     if (::unlinkat(work_.get(), entry.c_str(), 0) == 0 || errno == ENOENT) continue;
     if (::unlinkat(work_.get(), entry.c_str(), AT_REMOVEDIR) != 0) {
       throw system_error(errno, "removing " + printable(work_path() + "/" + entry));

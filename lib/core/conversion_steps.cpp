@@ -51,16 +51,6 @@ std::vector<std::string> paths_below(const std::vector<TreeFinding>& findings) {
   return paths;
 }
 
-std::vector<std::string> names_of_others(const HolderScan& scan) {
-  std::vector<std::string> names;
-  for (const Holder& holder : scan.holders) {
-    if (holder.pid != ::getpid()) {
-      names.push_back(holder.command + " (" + std::to_string(holder.pid) + ")");
-    }
-  }
-  return names;
-}
-
 bool is_open_for_writing(const std::vector<TreeFinding>& findings) {
   return std::any_of(findings.begin(), findings.end(),
                      [](const TreeFinding& finding) { return finding.what == kOpenForWriting; });
@@ -228,7 +218,7 @@ void Conversion::leave_exchange() {
 
 Error Conversion::late_changes(const std::vector<std::string>& paths) const {
   return Error(Errc::files_in_use,
-               "files of the original were changed while it was replaced, and stay in " +
+               "files of the original were changed since they were copied, and stay in " +
                    printable(work_tree()) + " until you have moved them away: " + enumerate(paths))
       .with_path(site_.path());
 }
@@ -238,7 +228,12 @@ void Conversion::go_back_to(State state) {
 }
 
 void Conversion::require_no_holders(const HolderScan& scan) const {
-  const std::vector<std::string> names = names_of_others(scan);
+  std::vector<std::string> names;
+  for (const Holder& holder : scan.holders) {
+    if (holder.pid != ::getpid()) {
+      names.push_back(holder.command + " (" + std::to_string(holder.pid) + ")");
+    }
+  }
   if (names.empty()) return;
   throw Error(Errc::files_in_use, printable(site_.path()) + " is in use by " + enumerate(names))
       .with_path(site_.path());
@@ -252,13 +247,6 @@ void Conversion::require_exchanged(const Journal& journal) const {
       .with_path(site_.path());
 }
 
-bool Conversion::may_be_open_to_others(const UniqueFd& original) const {
-  const auto hint = site_.filesystem().hint_of(original.get(), context_.mounts);
-  if (!hint) return true;
-  const HolderScan scan = find_holders_below(site_.filesystem().fd(), "/" + *hint);
-  return !scan.complete || !names_of_others(scan).empty();
-}
-
 void Conversion::remove_original() {
   const Journal& journal = operation_->journal();
   phase("removing", 0, journal.files);
@@ -268,9 +256,8 @@ void Conversion::remove_original() {
                   " is not there any more; if somebody has moved it, the original is still in it");
     return;
   }
-  const bool may_be_open =
-      site_.open_tree() && may_be_open_to_others(open_tree_of(journal.original));
-  const Replaced replaced{file_time(journal.since), site_.directory(), may_be_open};
+  if (site_.open_tree()) static_cast<void>(open_tree_of(journal.original));
+  const Replaced replaced{file_time(journal.since), site_.directory()};
   const std::vector<std::string> changed = paths_below(in_tree(work_tree(), [&] {
     return remove_tree(site_.work(), ConversionSite::kTree, replaced, progress_, tick());
   }));

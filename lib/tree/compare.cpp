@@ -233,7 +233,7 @@ class Changes final : public TreeVisitor {
  private:
   [[nodiscard]] std::optional<std::string> change_of(int dirfd, const DirectoryEntry& entry) const {
     if (signs_ == ChangeSigns::times) {
-      return change_by_time(entry_status(open_entry(dirfd, entry.name).get()), since_);
+      return change_by_time(entry_status(dirfd, entry.name), since_);
     }
     OpenedEntry found = open_listed(dirfd, entry.name, entry.type);
     return change_since(found, since_);

@@ -47,11 +47,14 @@ timespec to_timespec(const FileTime& time) noexcept {
   return result;
 }
 
-EntryStatus entry_status(int fd) {
+EntryStatus entry_status(int fd) { return entry_status(fd, ""); }
+
+EntryStatus entry_status(int dirfd, const std::string& name) {
   struct statx found {};
   constexpr unsigned kWanted = STATX_BASIC_STATS | STATX_BTIME;
-  if (statx(fd, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, kWanted, &found) != 0) {
-    throw system_error(errno, "cannot look at it");
+  constexpr int kFlags = AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_SYMLINK_NOFOLLOW;
+  if (statx(dirfd, name.c_str(), kFlags, kWanted, &found) != 0) {
+    throw tree_error(errno, "cannot look at it");
   }
   return {.mode = found.stx_mode,
           .uid = found.stx_uid,

@@ -41,6 +41,9 @@ struct EntryStatus {
   }
 };
 [[nodiscard]] EntryStatus entry_status(int fd);
+/// Of what stands under a name, which may be a mount point. Throws files_in_use if nothing does any
+/// more, io.
+[[nodiscard]] EntryStatus entry_status(int dirfd, const std::string& name);
 
 /// An O_PATH descriptor of what stands under `name`, a symlink itself. Throws files_in_use if
 /// nothing does any more or it is a mount point, io.

@@ -27,8 +27,6 @@ constexpr std::size_t kFindingLimit = 1000;
 constexpr std::uint32_t kLockingFlags = FS_IMMUTABLE_FL | FS_APPEND_FL;
 /// How often a directory is looked through that is not empty when it should be.
 constexpr int kRounds = 3;
-/// Names beside the tree, with a number, of files that are on their way out.
-constexpr std::string_view kLeaving = "removing-";
 
 bool is_refusal(int code) { return code == EPERM || code == EACCES; }
 
@@ -55,7 +53,8 @@ struct Place {
 };
 
 /// Takes files out of the tree before they are removed, to where nobody else gets at them: a name
-/// may stand for something else than what was looked at by the time of unlinkat(2).
+/// may stand for something else than what was looked at by the time of unlinkat(2). There its name
+/// is kRemoving with the inode that it has to be, so that whoever goes on knows it too.
 class Exit {
  public:
   explicit Exit(int directory) : directory_(directory) {}
@@ -63,8 +62,8 @@ class Exit {
   enum class Outcome {
     removed,
     other,       ///< it is something else, which is back under its name
-    stranded,    ///< it is something else, whose name was taken again: it is at `name`
-    impossible,  ///< names of this directory cannot leave it, `code` says why
+    stranded,    ///< it is something else, which cannot go back: it is at `name`
+    impossible,  ///< it cannot leave its directory, `code` says why
   };
   struct Result {
     Outcome outcome;
@@ -72,15 +71,21 @@ class Exit {
     std::string name = {};
   };
 
+  /// `inode` is held open meanwhile, so that no other file has its number.
   Result remove(int dirfd, const std::string& name, std::uint64_t inode) {
     std::string aside;
     do {
-      aside = std::string(kLeaving) + std::to_string(next_++);
+      aside = std::string(kRemoving) + std::to_string(inode) + '-' + std::to_string(next_++);
       if (renameat2(dirfd, name.c_str(), directory_, aside.c_str(), RENAME_NOREPLACE) == 0) {
         return settle(dirfd, name, inode, aside);
       }
     } while (errno == EEXIST);
     return {Outcome::impossible, errno};
+  }
+
+  /// Whether what stands under this name, left by an earlier run, is what was to be removed.
+  static bool was_checked(const std::string& aside, std::uint64_t inode) {
+    return aside.starts_with(std::string(kRemoving) + std::to_string(inode) + '-');
   }
 
   [[nodiscard]] int directory() const noexcept { return directory_; }
@@ -99,7 +104,7 @@ class Exit {
     if (renameat2(directory_, aside.c_str(), dirfd, name.c_str(), RENAME_NOREPLACE) == 0) {
       return {Outcome::other};
     }
-    return {Outcome::stranded, errno, aside};
+    return {Outcome::stranded, 0, aside};
   }
 
   const int directory_;
@@ -114,9 +119,15 @@ struct Guard {
   Exit exit;
 };
 
+/// Whether no key is there for what is in it.
 bool is_locked(int directory) {
-  const UniqueFd file(openat(directory, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, S_IRUSR));
-  return !file && errno == ENOKEY;
+  const auto refused = [&] {
+    const UniqueFd file(openat(directory, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, S_IRUSR));
+    return file ? 0 : errno;
+  };
+  int code = refused();
+  if (is_refusal(code) && open_up(directory)) code = refused();
+  return code == ENOKEY;
 }
 
 class Removal final : public TreeVisitor {
@@ -191,14 +202,16 @@ class Removal final : public TreeVisitor {
     return true;
   }
 
-  /// What an earlier run was just about to remove, or to put back. Its name does not tell where it
-  /// was.
+  /// What an earlier run was just about to remove. What it was about to put back stays, since its
+  /// name does not tell where it was.
   void remove_leftovers() {
     for (const std::string& name : names_of_leftovers()) {
       std::optional<OpenedEntry> found = find_opened(guard_->exit.directory(), name, DT_UNKNOWN);
       if (!found) continue;
-      if (found->status.is_directory() || written(found->status) >= guard_->replaced.since) {
+      if (!Exit::was_checked(name, found->status.inode) || found->status.is_directory()) {
         add({"../" + name, "changed"});
+      } else if (found->status.is_regular() && !keep_writers_out(*found)) {
+        add({"../" + name, kOpenForWriting});
       } else {
         unlink_file({nullptr, guard_->exit.directory(), name});
       }
@@ -234,7 +247,7 @@ class Removal final : public TreeVisitor {
     DirectoryListing listing;
     DirectoryEntry entry;
     while (next_entry(listing, directory.get(), entry)) {
-      if (entry.name.starts_with(kLeaving)) names.push_back(entry.name);
+      if (entry.name.starts_with(kRemoving)) names.push_back(entry.name);
     }
     return names;
   }
@@ -248,36 +261,42 @@ class Removal final : public TreeVisitor {
     if (!change || (has_more_names && is_own_change(entry.status))) return std::nullopt;
     // An earlier run may have removed another name of it; but it may also have come here just now.
     if (is_locked(place.dirfd)) return written_since(entry.status);
-    return is_in_copy(place, entry) ? std::nullopt : change;
+    return difference_of_copy(place, entry);
   }
 
-  /// Where nobody can see what it is.
+  /// By the times of its contents; what is new may have been given an old time of modification.
   [[nodiscard]] std::optional<std::string> written_since(EntryStatus status) const {
-    status.changed = written(status);
+    status.changed = std::max(status.modified, status.made);
     return change_by_time(status, guard_->replaced.since);
   }
 
-  /// Whatever its times: what is new may have been given an old one.
-  static FileTime written(const EntryStatus& status) {
-    return std::max(status.modified, status.made);
-  }
-
-  [[nodiscard]] bool is_in_copy(const Place& place, OpenedEntry& entry) const {
+  /// "changed" unless the copy has it, or has what somebody has made of it since.
+  [[nodiscard]] std::optional<std::string> difference_of_copy(const Place& place,
+                                                              OpenedEntry& entry) const {
+    constexpr const char* kChanged = "changed";
     try {
       const UniqueFd found = open_path(guard_->replaced.copy, path_of(place));
       const EntryStatus status = entry_status(found.get());
-      if ((status.mode & S_IFMT) != (entry.status.mode & S_IFMT)) return false;
-      if (status.is_symlink()) {
-        return read_link(found.get(), status) == read_link(entry.fd.get(), entry.status);
-      }
-      if (status.size != entry.status.size) return false;
-      entry.require_readable();
-      const UniqueFd copy = open_file(found.get());
-      return same_contents(entry.fd.get(), copy.get(), {0, status.size}, interruption_);
+      if ((status.mode & S_IFMT) != (entry.status.mode & S_IFMT)) return kChanged;
+      const bool is_edited =
+          status.modified >= guard_->replaced.since && status.modified != entry.status.modified;
+      if (is_edited) return written_since(entry.status);
+      return is_same(found.get(), status, entry) ? std::nullopt
+                                                 : std::optional<std::string>(kChanged);
     } catch (const Error& error) {
-      if (error.code() == Errc::interrupted) throw;
-      return false;
+      if (error.code() != Errc::files_in_use && error.code() != Errc::permission) throw;
+      return kChanged;
     }
+  }
+
+  [[nodiscard]] bool is_same(int copied, const EntryStatus& status, OpenedEntry& entry) const {
+    if (status.is_symlink()) {
+      return read_link(copied, status) == read_link(entry.fd.get(), entry.status);
+    }
+    if (status.size != entry.status.size) return false;
+    entry.require_readable();
+    const UniqueFd copy = open_file(copied);
+    return same_contents(entry.fd.get(), copy.get(), {0, status.size}, interruption_);
   }
 
   [[nodiscard]] bool is_own_change(const EntryStatus& status) const {
@@ -297,13 +316,9 @@ class Removal final : public TreeVisitor {
 
   /// False if something else stands there by now.
   bool send_out(const Place& place, std::uint64_t inode) {
-    if (!guard_->replaced.may_be_open) {
-      unlink_file(place);
-      return true;
-    }
     Exit::Result result = guard_->exit.remove(place.dirfd, place.name, inode);
     if (is_refusal(result.code)) {
-      free_entry(place);
+      free_entry(place, inode);
       result = guard_->exit.remove(place.dirfd, place.name, inode);
     }
     switch (result.outcome) {
@@ -318,9 +333,11 @@ class Removal final : public TreeVisitor {
       case Exit::Outcome::impossible:
         break;
     }
-    // Nobody can give names in a locked directory. The other is a quota project that is not that of
-    // the directory above, where a rename is refused.
-    if (result.code == ENOENT || result.code == ENOKEY || result.code == EXDEV) {
+    // What comes under the name now is found when the directory should be empty.
+    if (result.code == ENOENT) return true;
+    // In a locked directory nobody can give names. Between quota projects (EXDEV) nothing can be
+    // renamed: there something else may have taken its place.
+    if (result.code == ENOKEY || result.code == EXDEV) {
       unlink_file(place);
       return true;
     }
@@ -349,12 +366,13 @@ class Removal final : public TreeVisitor {
     return unlinkat(place.dirfd, place.name.c_str(), flags) == 0 ? 0 : errno;
   }
 
-  /// Takes away what may be in the way.
-  static void free_entry(const Place& place) {
+  /// Takes away what may be in the way; of the file only if it has this inode.
+  static void free_entry(const Place& place, std::optional<std::uint64_t> inode = std::nullopt) {
     if (place.inside != nullptr) open_up(place.dirfd);
     const UniqueFd found = find_entry(place.dirfd, place.name);
     if (!found) return;
     const EntryStatus status = entry_status(found.get());
+    if (inode && status.inode != *inode) return;
     if (!status.is_regular() && !status.is_directory()) return;
     const UniqueFd file = status.is_regular()
                               ? reopen_file(found.get(), O_RDONLY)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import harness
 import kernel
 from faults import QUICK
 
@@ -34,6 +35,26 @@ for index in range(number):
 print(json.dumps(saved))
 """
 
+# She moves her only one over a file just before that leaves the tree (it was looked at 0.7 s after the
+# exchange, and its rename takes as long), and then hinders it from going
+# back to its place.
+HINDERER = """
+import pathlib, subprocess, sys, time, os
+disk = pathlib.Path(sys.argv[1])
+was = os.stat(disk / "data").st_ino
+while os.stat(disk / "data").st_ino == was:
+    time.sleep(0.001)
+os.chdir(next(disk.glob(".fscryptctl-*/tree")))
+time.sleep(1.1)
+os.rename(disk / "saved/0", "0")
+while not list(pathlib.Path("..").glob("removing-*")):
+    time.sleep(0.001)
+if sys.argv[2] == "taken":
+    pathlib.Path("0").write_text("second")
+else:
+    subprocess.run(["chattr", "+i", "."], check=True)
+"""
+
 
 @pytest.fixture
 def disk(make_filesystem, set_up):
@@ -49,9 +70,13 @@ def secret(passphrase_file):
 
 @pytest.fixture
 def data(disk):
+    return make_data(disk, NUMBER)
+
+
+def make_data(disk, number):
     for directory, text in (("data", "old"), ("saved", "new")):
         (disk / directory).mkdir()
-        for index in range(NUMBER):
+        for index in range(number):
             (disk / directory / str(index)).write_text(text)
     return disk / "data"
 
@@ -78,8 +103,36 @@ def test_what_is_saved_while_the_original_goes_is_kept(disk, data, run, secret, 
     assert ready == "ready" and len(saved) > NUMBER / 10, result
     assert result.returncode == 5 and "until you have moved them away" in result.stderr
     assert kept(disk) == {str(index): "new" for index in saved}
+    # However often it is tried.
+    again = run(convert)
+    assert again.rc == 5 and "until you have moved them away" in again.err
+    assert kept(disk) == {str(index): "new" for index in saved}
     for path in next(disk.mountpoint.glob(".fscryptctl-*/tree")).iterdir():
         path.unlink()
     run.ok(convert)
     assert kernel.get_policy(data) is not None
     assert sorted(os.listdir(data), key=int) == [str(index) for index in range(NUMBER)]
+
+
+@pytest.mark.parametrize("way", ["taken", "refused"])
+def test_what_cannot_go_back_to_its_place_stays_however_often_it_is_tried(
+        disk, run, secret, secrets, scratch, sandbox, background, way):
+    data = make_data(disk, 1)
+    convert = ["convert", data, "--new-passphrase-file", secret]
+    hinderer = background([sys.executable, "-c", HINDERER, disk, way])
+    # Each rename takes its time: the exchange, and that of the only file.
+    slowly = ["-f", QUICK, "-qq", "-o", "/dev/null", "-e", "trace=renameat2", "-e",
+              "inject=renameat2:delay_enter=700000:delay_exit=700000", sandbox.install_program()]
+    strace = harness.Runner("/usr/bin/strace", scratch, secrets)
+    results = [strace([*slowly, *convert]), run(convert), run(convert)]
+    assert hinderer.wait(10) == 0
+    for result in results:
+        assert result.rc == 5 and "removing-" in result.err, results
+    assert "new" in kept(disk).values()
+    assert way == "refused" or kept(disk)["0"] == "second"
+    work = next(disk.mountpoint.glob(".fscryptctl-*"))
+    subprocess.run(["chattr", "-R", "-i", work], check=True)
+    for path in [*work.glob("removing-*"), *work.glob("tree/*")]:
+        path.unlink()
+    run.ok(convert)
+    assert (data / "0").read_text() == "old" and list(disk.mountpoint.glob(".fscryptctl-*")) == []
