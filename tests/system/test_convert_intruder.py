@@ -35,7 +35,7 @@ for index in range(number):
 print(json.dumps(saved))
 """
 
-# She moves her only one over a file just before that leaves the tree (it was looked at 0.7 s after the
+# She moves her only one over a file just before that leaves the tree (it was looked at 1.2 s after the
 # exchange, and its rename takes as long), and then hinders it from going
 # back to its place.
 HINDERER = """
@@ -45,7 +45,7 @@ was = os.stat(disk / "data").st_ino
 while os.stat(disk / "data").st_ino == was:
     time.sleep(0.001)
 os.chdir(next(disk.glob(".fscryptctl-*/tree")))
-time.sleep(1.1)
+time.sleep(1.8)
 os.rename(disk / "saved/0", "0")
 while not list(pathlib.Path("..").glob("removing-*")):
     time.sleep(0.001)
@@ -122,7 +122,7 @@ def test_what_cannot_go_back_to_its_place_stays_however_often_it_is_tried(
     hinderer = background([sys.executable, "-c", HINDERER, disk, way])
     # Each rename takes its time: the exchange, and that of the only file.
     slowly = ["-f", QUICK, "-qq", "-o", "/dev/null", "-e", "trace=renameat2", "-e",
-              "inject=renameat2:delay_enter=700000:delay_exit=700000", sandbox.install_program()]
+              "inject=renameat2:delay_enter=1200000:delay_exit=1200000", sandbox.install_program()]
     strace = harness.Runner("/usr/bin/strace", scratch, secrets)
     results = [strace([*slowly, *convert]), run(convert), run(convert)]
     assert hinderer.wait(10) == 0
